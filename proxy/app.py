@@ -1,0 +1,300 @@
+"""Requests in, responses out, in a few small types of our own: what both faces translate to.
+
+`App.handle` is the whole of it.  It raises nothing for what a request does wrong: every
+`ProxyError` becomes an RFC 9457 problem with the error's status.  Nothing is promised before the
+first fragment is in hand (`pipeline.open_stream`): after a 200 there is only the stream, or a cut.
+
+What a face must do with a `Response` whose body is a `Delivery`:
+1. iterate it, writing each part and waiting until the client takes it;
+2. cut the connection when iterating raises `StreamAborted`, and never end it politely;
+3. await `aclose()` in a `finally`, whatever happened; a client that left is no error.
+
+Runs on the event loop.  Knows neither aiohttp nor ASGI nor the configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+from typing import Any, Protocol, TypeVar
+
+from proxy import admission, query
+from proxy.admission import LOCAL, Admission
+from proxy.delivery import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN, Delivery, Record, Stream
+from proxy.errors import (
+    HttpVersionUnsupported,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    ProxyError,
+)
+from proxy.pipeline import StreamRequest
+
+__all__ = [
+    "CLIENT_IDLE",
+    "LOCAL",
+    "SHUTDOWN",
+    "App",
+    "Delivery",
+    "Headers",
+    "Opener",
+    "Request",
+    "Response",
+    "Settings",
+    "new_id",
+    "problem",
+]
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+Headers = tuple[tuple[str, str], ...]
+
+METHODS = ("GET", "HEAD")
+EXPOSED = "X-Stream-Id, Server-Timing, Retry-After, Content-Disposition"
+PREFLIGHT_MAX_AGE_S = 7200  # Chromium keeps no preflight for longer
+RETRY_DRAINING_S = 5  # time for a load balancer to have noticed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    admission: admission.Settings = field(default_factory=admission.Settings)
+    cors_origins: tuple[str, ...] = ()  # exact origins; "*" = any; empty = no CORS headers
+    base_path: str = ""  # where a reverse proxy has put us, such as "/media"; no slash at its end
+    idle_client_s: float = 60.0  # a client that takes nothing for so long is cut, by the face
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, whatever server it came through."""
+
+    method: str
+    path: str  # percent-decoded
+    query_string: str = field(
+        repr=False
+    )  # raw, without the question mark; surrogates for non-UTF-8
+    headers: Headers = field(repr=False)  # names in lower case
+    peer: str  # address of the other end of the connection; `admission.LOCAL` for a unix socket
+    base: str = ""  # the start of `path` that is not ours (base path, ASGI root_path)
+    abortable: bool = True  # whether the face can show this client a cut as a cut
+
+    def header(self, name: str) -> str:
+        """Return the values of `name` (lower case), joined by commas; empty where there is none."""
+        return ", ".join(value for key, value in self.headers if key == name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    status: int
+    headers: Headers
+    body: bytes | Delivery = b""
+
+
+class Opener(Protocol):
+    """What is needed of a `pipeline.Pipeline`."""
+
+    async def open_stream(self, request: StreamRequest, /) -> Stream: ...
+    async def inspect(self, request: StreamRequest, /) -> Mapping[str, Any]: ...
+
+
+class App:
+    """Answers requests out of a pipeline, which belongs to whoever made it."""
+
+    def __init__(self, pipeline: Opener, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._pipeline = pipeline
+        self._admission = Admission(self.settings.admission)
+        self._routes = {
+            "/stream": self._stream,
+            "/inspect": self._inspect,
+            "/healthz": self._health,
+            "/readyz": self._ready,
+        }
+
+    @property
+    def active(self) -> int:
+        """How many streams are running or being opened."""
+        return self._admission.active
+
+    @property
+    def draining(self) -> bool:
+        return self._admission.draining
+
+    def drain(self) -> None:
+        """Answer 503 to /readyz and to new streams from now on; running ones are left alone."""
+        self._admission.draining = True
+
+    async def idle(self) -> None:
+        """Return as soon as no stream is running."""
+        await self._admission.idle()
+
+    async def handle(self, request: Request) -> Response:
+        """Answer one request; raises nothing but `CancelledError` (the client left meanwhile)."""
+        stream_id = new_id()
+        try:
+            response = await self._answer(request, stream_id)
+        except ProxyError as error:
+            logger.info("refused %s %s: %d %s", stream_id, request.path, error.status, error.detail)
+            response = problem(error, stream_id)
+        except Exception:
+            logger.exception("a request failed in a way nobody foresaw")
+            response = problem(ProxyError(), stream_id)
+        if isinstance(response.body, Delivery):
+            stream_id = response.body.id
+        common = (
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Stream-Id", stream_id),
+            *_cors(request, self.settings.cors_origins),
+        )
+        response = replace(response, headers=(*response.headers, *common))
+        return await _without_body(response) if request.method == "HEAD" else response
+
+    async def _answer(self, request: Request, stream_id: str) -> Response:
+        path = request.path.removeprefix(request.base)
+        if path not in self._routes or not request.path.startswith(request.base):
+            raise NotFound
+        if request.method == "OPTIONS" and self.settings.cors_origins:
+            return _preflight()
+        if request.method not in METHODS:
+            raise MethodNotAllowed
+        if request.header("transfer-encoding") or request.header("content-length").strip("0"):
+            raise InvalidRequest(detail="A request must not have a body here.")
+        return await self._routes[path](request, stream_id)
+
+    async def _stream(self, request: Request, stream_id: str) -> Response:
+        if not request.abortable:
+            raise HttpVersionUnsupported
+        wish, record = self._admit(request, stream_id)
+        stream = await _attempt(record, self._pipeline.open_stream(wish.stream))
+        if isinstance(stream, Response):
+            return stream
+        record.opened(stream)
+        headers = [
+            ("Content-Type", f'video/mp4; codecs="{stream.codecs}"'),
+            ("Accept-Ranges", "none"),
+            ("X-Accel-Buffering", "no"),  # nginx would buffer to disk
+            ("Server-Timing", _server_timing(*stream.timings, ("total", record.ttfb_s))),
+        ]
+        if wish.filename is not None:
+            headers.append(("Content-Disposition", query.content_disposition(wish.filename)))
+        body = Delivery(stream, record)
+        return Response(status=HTTPStatus.OK, headers=tuple(headers), body=body)
+
+    async def _inspect(self, request: Request, stream_id: str) -> Response:
+        wish, record = self._admit(request, stream_id)
+        report = await _attempt(record, self._pipeline.inspect(wish.stream))
+        if isinstance(report, Response):
+            return report
+        record.end(INSPECTED, status=HTTPStatus.OK)
+        record.close()
+        return _json(report)
+
+    async def _health(self, _request: Request, _stream_id: str) -> Response:
+        return _json({"status": "ok", "streams": self.active})
+
+    async def _ready(self, _request: Request, _stream_id: str) -> Response:
+        if self.draining:
+            raise Overloaded("draining", retry_after_s=RETRY_DRAINING_S)
+        return _json({"status": "ready", "streams": self.active})
+
+    def _admit(self, request: Request, stream_id: str) -> tuple[query.Wish, Record]:
+        wish = query.parse(request.query_string)
+        slot = self._admission.enter(request.peer, request.header("x-forwarded-for"))
+        return wish, Record(stream=stream_id, url=query.redact(wish.stream.url), slot=slot)
+
+
+def new_id() -> str:
+    """Return 128 random bits as hex: whoever holds the id of a stream may ask about it."""
+    return secrets.token_hex(16)
+
+
+async def _attempt(record: Record, work: Awaitable[_T]) -> _T | Response:
+    """Await `work`; where it fails, close the record and return the answer that says so."""
+    try:
+        return await work
+    except ProxyError as error:
+        failure = error
+    except Exception as error:
+        logger.exception("a request failed in a way nobody foresaw")
+        failure = ProxyError(repr(error))
+    except BaseException:  # cancelled: the client left
+        record.close()
+        raise
+    record.fail(failure)
+    record.close()
+    return problem(failure, record.stream)
+
+
+async def _without_body(response: Response) -> Response:
+    """Turn the answer to a GET into that to a HEAD; leaves nothing running."""
+    if isinstance(response.body, Delivery):
+        response.body.give_up(HEAD)
+        await response.body.aclose()
+    return replace(response, body=b"")
+
+
+def _json(
+    document: Mapping[str, Any], *, status: int = HTTPStatus.OK, kind: str = "json"
+) -> Response:
+    body = json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
+    headers = (("Content-Type", f"application/{kind}"), ("Content-Length", str(len(body))))
+    return Response(status=status, headers=headers, body=body)
+
+
+def problem(error: ProxyError, stream_id: str) -> Response:
+    """Return the answer that tells `error`, as of RFC 9457.
+
+    `code` and `stream` are extension members.  The type is about:blank, since `code` tells kinds
+    apart, and so `title` is the phrase of the status (section 4.2.1).
+    """
+    document = {
+        "type": "about:blank",
+        "title": HTTPStatus(error.status).phrase,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "stream": stream_id,
+    }
+    response = _json(document, status=error.status, kind="problem+json")
+    headers = list(response.headers)
+    if error.retry_after_s is not None:
+        headers.append(("Retry-After", str(error.retry_after_s)))
+    if isinstance(error, MethodNotAllowed):
+        headers.append(("Allow", ", ".join(METHODS)))  # RFC 9110, section 15.5.6
+    return replace(response, headers=tuple(headers))
+
+
+def _server_timing(*timings: tuple[str, float]) -> str:
+    return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timings)
+
+
+def _cors(request: Request, allowed: tuple[str, ...]) -> Headers:
+    if not allowed:
+        return ()
+    origin = request.header("origin")
+    vary: Headers = (("Vary", "Origin"),)
+    if "*" in allowed:
+        origin, vary = "*", ()
+    elif origin not in allowed:
+        return vary
+    return (
+        ("Access-Control-Allow-Origin", origin),
+        ("Access-Control-Expose-Headers", EXPOSED),
+        ("Timing-Allow-Origin", origin),  # or Server-Timing stays hidden from scripts
+        *vary,
+    )
+
+
+def _preflight() -> Response:
+    headers = (
+        ("Access-Control-Allow-Methods", ", ".join(METHODS)),
+        ("Access-Control-Allow-Headers", "*"),  # no credentials are involved
+        ("Access-Control-Max-Age", str(PREFLIGHT_MAX_AGE_S)),
+    )
+    return Response(status=HTTPStatus.NO_CONTENT, headers=headers)

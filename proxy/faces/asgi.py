@@ -1,0 +1,165 @@
+"""ASGI 3 ⇄ app, without a framework: `uvicorn --factory proxy.faces.asgi:create_app`.
+
+What ASGI servers leave to an application, and is done here:
+1. The client is watched in two ways, since servers differ: `receive()` for http.disconnect while
+   anything is being done, and OSError out of `send()` (uvicorn's may also return silently).
+2. A cut is an exception out of the application: the server then closes without the final chunk, or
+   resets the HTTP/2 stream.  To HTTP/1.0 no server can show that, so a stream is refused to it.
+3. A client that takes nothing for `idle_client_s` is cut.
+4. What the app needs is made when the lifespan starts, or, where a server has none, at the first
+   request.
+
+Runs on the server's event loop; two short tasks per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from proxy import wiring
+from proxy.app import CLIENT_IDLE, LOCAL, App, Delivery, Request, Response
+from proxy.config import EXIT_CONFIG, Config, ConfigError
+
+__all__ = ["AsgiApp", "create_app"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+PIECE_BYTES = 256 * 1024  # what a client must take within idle_client_s: 4.3 kB/s at 60 s
+
+
+def create_app() -> AsgiApp:
+    """Make the application from the file that REMUXD_CONFIG names and the environment.
+
+    Ends the process with code 78 and a message naming the key when the configuration is bad.
+    """
+    try:
+        config = Config.load()
+        config.check_may_serve()
+    except ConfigError as error:
+        sys.stderr.write(f"remuxd: {error}\n")
+        raise SystemExit(EXIT_CONFIG) from error
+    wiring.configure_logs(config)
+    return AsgiApp(lambda: wiring.running_app(config))
+
+
+class AsgiApp:
+    """An ASGI application around an `App`, which `connect` makes on the server's event loop."""
+
+    def __init__(self, connect: Callable[[], AbstractAsyncContextManager[App]]) -> None:
+        self._connect = connect
+        self._app: App | None = None
+        self._connecting = asyncio.Lock()
+        self._kept = contextlib.AsyncExitStack()  # where there is no lifespan, until the end
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._lifespan(receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await send({"type": "websocket.close"})
+        else:
+            raise NotImplementedError(f"ASGI scope {scope['type']!r}")
+
+    async def _lifespan(self, receive: Receive, send: Send) -> None:
+        await receive()  # lifespan.startup
+        try:
+            app = await self._kept.enter_async_context(self._connect())
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        self._app = app
+        await send({"type": "lifespan.startup.complete"})
+        await receive()  # lifespan.shutdown
+        app.drain()
+        await self._kept.aclose()
+        await send({"type": "lifespan.shutdown.complete"})
+
+    async def _ready(self) -> App:
+        async with self._connecting:
+            if self._app is None:
+                self._app = await self._kept.enter_async_context(self._connect())
+            return self._app
+
+    async def _http(self, scope: Message, receive: Receive, send: Send) -> None:
+        app = self._app or await self._ready()
+        work = asyncio.ensure_future(_respond(app, scope, send))
+        watch = asyncio.ensure_future(_client_gone(receive))
+        try:
+            await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            work.cancel()
+            watch.cancel()
+            await asyncio.wait((work, watch))
+        if not work.cancelled():
+            work.result()  # raises StreamAborted: this is the cut
+
+
+async def _client_gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass  # the body of a request: refused, not read
+
+
+async def _respond(app: App, scope: Message, send: Send) -> None:
+    response = await app.handle(_translate(app, scope))
+    if isinstance(response.body, Delivery):
+        await _deliver(response, response.body, send, app.settings.idle_client_s)
+        return
+    with contextlib.suppress(OSError):  # the client left
+        await send(_start(response))
+        await send({"type": "http.response.body", "body": response.body})
+
+
+async def _deliver(response: Response, body: Delivery, send: Send, idle_s: float) -> None:
+    try:
+        await send(_start(response))
+        async for part in body:
+            for piece in _pieces(part):
+                message = {"type": "http.response.body", "body": piece, "more_body": True}
+                async with asyncio.timeout(idle_s):
+                    await send(message)
+        async with asyncio.timeout(idle_s):
+            await send({"type": "http.response.body", "body": b""})
+    except TimeoutError:
+        body.give_up(CLIENT_IDLE)
+        raise
+    except OSError:
+        pass  # the client left
+    finally:
+        await body.aclose()
+
+
+def _pieces(part: bytes) -> Iterator[bytes]:
+    for start in range(0, len(part), PIECE_BYTES):
+        yield part[start : start + PIECE_BYTES]  # the same object where it is no longer than that
+
+
+def _start(response: Response) -> Message:
+    headers = [
+        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
+    ]
+    return {"type": "http.response.start", "status": response.status, "headers": headers}
+
+
+def _translate(app: App, scope: Message) -> Request:
+    path: str = scope["path"]
+    base: str = scope.get("root_path") or app.settings.base_path
+    if scope.get("root_path") and not path.startswith(base):
+        base = ""  # an older server, which has taken it off already
+    client = scope.get("client")
+    return Request(
+        method=scope["method"],
+        path=path,
+        query_string=scope["query_string"].decode("utf-8", "surrogateescape"),
+        headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
+        peer=(client and client[0]) or LOCAL,
+        base=base,
+        abortable=scope["http_version"] != "1.0",
+    )

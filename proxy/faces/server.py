@@ -1,0 +1,281 @@
+"""aiohttp.web ⇄ app: our own server, as `remuxd serve` runs it.
+
+What aiohttp does not do by itself, and is done here:
+1. Handlers are cancelled when their client leaves (`handler_cancellation`, off by default).
+2. A connection that does not finish its request head within `HEADER_TIMEOUT_S` is closed.
+3. A cut is a cut: over HTTP/1.1 the connection closes without the final chunk; over HTTP/1.0, where
+   the end of the body *is* the close, it is reset (SO_LINGER 0), which nginx passes on and a plain
+   close is not.  A reset over 1.1 would throw away what a proxy had buffered, so it is not used.
+   A unix socket has no reset: there a stream is refused to HTTP/1.0 (`Request.abortable`).
+4. A client that takes nothing for `idle_client_s` is cut.
+
+Runs on the event loop; one task per connection, made by aiohttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+import struct
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from aiohttp import HttpVersion10, web
+from aiohttp.http import HttpProcessingError
+
+from proxy.app import (
+    CLIENT_IDLE,
+    LOCAL,
+    SHUTDOWN,
+    App,
+    Delivery,
+    Request,
+    Response,
+    new_id,
+    problem,
+)
+from proxy.errors import InvalidRequest, StreamAborted
+
+__all__ = ["Server", "listen"]
+
+logger = logging.getLogger(__name__)
+
+HEADER_TIMEOUT_S = 10.0  # imgproxy has 10 s for a whole request
+KEEPALIVE_S = 75.0  # as nginx; aiohttp's default is an hour
+PIECE_BYTES = 256 * 1024  # what a client must take within idle_client_s: 4.3 kB/s at 60 s
+CLOSE_TIMEOUT_S = 1.0  # for short answers under way when the server closes; streams are cut before
+_RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
+
+
+class Server:
+    """A listening server; `listen` makes and closes it."""
+
+    def __init__(self, app: App, addresses: tuple[str, ...]) -> None:
+        self.addresses = addresses  # "http://127.0.0.1:8080", or "unix:" and a path
+        self._app = app
+
+    async def drain(self, timeout_s: float, *, now: asyncio.Event) -> None:
+        """Refuse new streams; return when the running ones have ended, when `timeout_s` is over, or
+        when `now` is set.  What still runs then is cut when the server closes."""
+        self._app.drain()
+        waits = [asyncio.ensure_future(self._app.idle()), asyncio.ensure_future(now.wait())]
+        await asyncio.wait(waits, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+
+@contextlib.asynccontextmanager
+async def listen(
+    app: App, *, host: str = "127.0.0.1", port: int = 0, unix_socket: str = ""
+) -> AsyncIterator[Server]:
+    """Serve `app` while the context is open; leaving it cuts what still runs.
+
+    `host` "" means every interface, `port` 0 any free one; with `unix_socket`, a path, neither is
+    used.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    handler = _Handler(app)
+    runner = web.ServerRunner(_HttpServer(handler), shutdown_timeout=CLOSE_TIMEOUT_S)
+    await runner.setup()
+    try:
+        if unix_socket:
+            await web.UnixSite(runner, unix_socket).start()
+            addresses = [f"unix:{unix_socket}"]
+        else:
+            await web.TCPSite(runner, host or None, port).start()
+            addresses = [_shown(address) for address in runner.addresses]
+        yield Server(app, tuple(addresses))
+    finally:
+        app.drain()
+        await handler.cut_all()
+        await runner.cleanup()
+        if unix_socket:
+            await asyncio.to_thread(Path(unix_socket).unlink, missing_ok=True)
+
+
+class _Handler:
+    """Called by aiohttp for every request."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self._running: dict[asyncio.Task[Any], Delivery] = {}
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        assert isinstance(connection, _Connection)
+        connection.head_arrived()
+        try:
+            response = await self._app.handle(self._translate(request))
+            if isinstance(response.body, Delivery):
+                return await self._deliver(request, response, response.body)
+            return _finish(web.Response(body=response.body), response, close=self._app.draining)
+        finally:
+            connection.answered()
+
+    async def cut_all(self) -> None:
+        """Cut every stream that runs, and return when their handlers have ended."""
+        for task, body in self._running.items():
+            body.give_up(SHUTDOWN)
+            task.cancel()
+        if self._running:
+            await asyncio.wait(list(self._running))
+
+    def _translate(self, request: web.BaseRequest) -> Request:
+        peer = request.remote or LOCAL
+        return Request(
+            method=request.method,
+            path=request.path,
+            query_string=request.raw_path.partition("#")[0].partition("?")[2],
+            headers=tuple((name.lower(), value) for name, value in request.headers.items()),
+            peer=peer,
+            base=self._app.settings.base_path,
+            abortable=request.version > HttpVersion10 or peer != LOCAL,
+        )
+
+    async def _deliver(
+        self, request: web.BaseRequest, response: Response, body: Delivery
+    ) -> web.StreamResponse:
+        out = _finish(web.StreamResponse(), response, close=self._app.draining)
+        task = asyncio.current_task()
+        assert task is not None
+        self._running[task] = body
+        idle_s = self._app.settings.idle_client_s
+        try:
+            await out.prepare(request)
+            async for part in body:
+                for start in range(0, len(part), PIECE_BYTES):
+                    piece = memoryview(part)[start : start + PIECE_BYTES]
+                    async with asyncio.timeout(idle_s):
+                        await out.write(piece)
+            async with asyncio.timeout(idle_s):
+                await out.write_eof()
+        except StreamAborted:
+            _cut(request, patience_s=idle_s)
+        except TimeoutError:
+            body.give_up(CLIENT_IDLE)
+            _cut(request, patience_s=0)
+        except ConnectionError:
+            pass  # the client left while we were writing
+        except asyncio.CancelledError:
+            _cut(request, patience_s=0)  # the server closes; when the client left this does nothing
+            raise
+        finally:
+            del self._running[task]
+            await body.aclose()
+        return out  # what aiohttp still writes to a connection that was cut goes nowhere
+
+
+class _HttpServer(web.Server):
+    """aiohttp's server, with connections of our own class."""
+
+    def __init__(self, handler: _Handler) -> None:
+        super().__init__(
+            handler,
+            handler_cancellation=True,
+            keepalive_timeout=KEEPALIVE_S,
+            access_log=None,  # `delivery` logs one line per stream
+            auto_decompress=False,
+            lingering_time=0.0,  # bodies are refused, never read
+        )
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Connection(web.RequestHandler):
+    """A connection that must say what it wants within `HEADER_TIMEOUT_S`."""
+
+    __slots__ = ("_busy", "_head_timer")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._busy = False
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def head_arrived(self) -> None:
+        """A request was read whole and is being answered."""
+        self._busy = True
+        self._stop_timer()
+
+    def answered(self) -> None:
+        """Between requests: from here the keep-alive timer rules, until bytes arrive."""
+        self._busy = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._start_timer()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not self._busy and self._head_timer is None:
+            self._start_timer()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """Answer malformed HTTP as a problem, and without a traceback in the log."""
+        if not isinstance(exc, HttpProcessingError):
+            return super().handle_error(request, status, exc, message)
+        malformed = InvalidRequest(detail="This is no well-formed HTTP request.")
+        response = problem(malformed, new_id())
+        assert isinstance(response.body, bytes)
+        return _finish(web.Response(body=response.body), response, close=True)
+
+    def _start_timer(self) -> None:
+        self._head_timer = self._loop.call_later(HEADER_TIMEOUT_S, self.force_close)
+
+    def _stop_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+_R = TypeVar("_R", bound=web.StreamResponse)
+
+
+def _finish(out: _R, response: Response, *, close: bool) -> _R:
+    """Put status and headers of `response` on aiohttp's own."""
+    out.set_status(response.status)
+    out.headers.extend(response.headers)
+    out.headers["Server"] = "remuxd"
+    if close:
+        out.force_close()
+    return out
+
+
+def _cut(request: web.BaseRequest, *, patience_s: float) -> None:
+    """Close the connection so that the client sees that the body is not whole.
+
+    What was written before is whole fragments, and is still sent over HTTP/1.1, to a client that
+    takes it within `patience_s`.
+    """
+    transport = request.transport
+    if transport is None:
+        return
+    if request.version <= HttpVersion10:
+        sock = transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        transport.abort()
+    elif patience_s:
+        asyncio.get_running_loop().call_later(patience_s, transport.abort)
+    else:
+        transport.abort()
+    request.protocol.force_close()
+
+
+def _shown(address: tuple[Any, ...]) -> str:
+    host, port = address[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

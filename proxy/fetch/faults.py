@@ -1,0 +1,154 @@
+"""The door where errors of the HTTP client become ours, and what a retry may know about them.
+
+`translate` is the only place in the project that names aiohttp's exceptions.  The errors it gives are
+`SourceNotFound`, `SourceUnavailable` and `SourceTimeout` with two facts more (`Attempted`): whether
+trying again makes sense, and the status that the origin answered.  Their messages are for the log
+and hold redacted addresses only; nothing foreign stays attached as their cause, since the texts and
+attributes of the client's exceptions contain whole URLs.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Literal
+from urllib.parse import quote, urlsplit
+
+import aiohttp
+
+from proxy.errors import (
+    Forbidden,
+    ProxyError,
+    SourceNotFound,
+    SourceTimeout,
+    SourceUnavailable,
+)
+
+__all__ = ["Attempted", "Missing", "TimedOut", "Unavailable", "bad_status", "redact", "translate"]
+
+What = Literal["playlist", "page", "key", "map", "segment"]
+
+REDACTED_LENGTH = 200  # characters of an address that are enough to find it in a playlist
+
+# RFC 9110: 408 and 429 say so themselves, RFC 8470: 425; a 5xx is the origin's trouble, not ours.
+_PASSING = frozenset({408, 425, 429})
+
+
+class Attempted:
+    """What an attempt that failed tells a retry policy; mixed into the public errors below."""
+
+    retryable: bool = False
+    upstream_status: int | None = None  # what the origin answered, if that was the trouble
+
+
+class Missing(Attempted, SourceNotFound):
+    """A playlist or page that answered 404 or 410."""
+
+
+class Unavailable(Attempted, SourceUnavailable):
+    """One attempt failed.  `retry_after_s` is what the origin asked for."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = True,
+        upstream_status: int | None = None,
+        retry_after_s: int | None = None,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.retryable = retryable
+        self.upstream_status = upstream_status
+
+
+class TimedOut(Attempted, SourceTimeout):
+    """One attempt took too long."""
+
+    retryable = True
+
+
+def redact(url: str) -> str:
+    """Shorten an address for the log: no userinfo, no query, no fragment, no control characters."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        port = f":{parts.port}" if parts.port is not None else ""
+    except ValueError:
+        return "<malformed address>"
+    host = f"[{host}]" if ":" in host else quote(host, safe="")
+    path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
+    return f"{quote(parts.scheme)}://{host}{port}{path}"[:REDACTED_LENGTH]
+
+
+def bad_status(
+    status: int, url: str, *, what: What, retry_after: str | None
+) -> Missing | Unavailable:
+    """Turn a status that is not the one asked for into an error."""
+    message = f"{what} {redact(url)} answered {status}"
+    if status in {404, 410} and what in {"playlist", "page"}:
+        missing = Missing(message)
+        missing.upstream_status = status
+        return missing
+    return Unavailable(
+        message,
+        retryable=status in _PASSING or status >= 500,
+        upstream_status=status,
+        retry_after_s=_retry_after_s(retry_after),
+    )
+
+
+def translate(error: Exception, url: str, *, what: What) -> ProxyError:
+    """Turn whatever one attempt raised into one of ours."""
+    if isinstance(error, ProxyError):
+        return error
+    where = f"{what} {redact(url)}"
+    if isinstance(error, TimeoutError):  # all of aiohttp's are
+        return TimedOut(f"{where}: too slow ({type(error).__name__})")
+    if isinstance(error, aiohttp.InvalidURL | UnicodeError):
+        return Forbidden(f"{where}: malformed address")
+    return Unavailable(f"{where}: {_said(error)}", retryable=_may_pass(error))
+
+
+def _may_pass(error: Exception) -> bool:
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientHttpProxyError):
+        return False
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        # A certificate or a protocol that was refused stays so; a handshake cut short may pass.
+        return isinstance(error.os_error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return error.os_error.errno != socket.EAI_NONAME
+    return isinstance(error, aiohttp.ClientError | OSError)
+
+
+def _said(error: Exception) -> str:
+    """What an exception says, without the address that most of them repeat."""
+    name = type(error).__name__
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
+        cause = error.os_error if isinstance(error, OSError) else error.certificate_error
+        return f"{name} ({cause})"
+    if isinstance(error, aiohttp.ClientOSError):
+        return f"{name} ({error.strerror})"
+    if isinstance(error, aiohttp.ClientResponseError):  # malformed HTTP arrives as one
+        return f"{name} (malformed answer)"
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return f"{name} (the body is shorter than announced, or malformed)"
+    return name
+
+
+def _retry_after_s(value: str | None) -> int | None:
+    """Seconds to wait by RFC 9110 section 10.2.3: a number or a date; `None` if it is neither."""
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isascii() and value.isdigit():
+        return int(value[:9])
+    try:
+        when = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(0, math.ceil((when - datetime.now(UTC)).total_seconds()))

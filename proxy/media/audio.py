@@ -1,0 +1,398 @@
+"""Audio frame headers: what an MP4 sample entry needs to know of AAC, AC-3, E-AC-3 and MP3.
+
+One parser per codec, all with one result type, `AudioFormat`, which two frames can be compared by:
+frames whose formats differ cannot share a sample entry.  Pure functions of a frame's first bytes.
+
+Specifications: ISO/IEC 14496-3 (AAC, ADTS), ETSI TS 102 366 (AC-3, E-AC-3; annex F for `dac3` and
+`dec3`), ISO/IEC 11172-3 and 13818-3 (MPEG audio).
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+from proxy.errors import UnsupportedCodec
+from proxy.media.nal import BitReader, BitstreamError
+
+_AAC_RATES = (
+    96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
+)  # fmt: skip
+AAC_FRAME_SAMPLES = 1024
+
+_AC3_RATES = (48000, 44100, 32000)
+_AC3_CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)  # by acmod, without the LFE channel
+AC3_FRAME_SAMPLES = 1536
+_EAC3_BLOCKS = (1, 2, 3, 6)
+_BLOCK_SAMPLES = 256
+
+_MP3_RATES = (44100, 48000, 32000)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AudioFormat:
+    """One audio configuration; equal for all frames of a track."""
+
+    codec: str  # FFmpeg's name
+    sample_rate: int  # Hz, of the frames as they are coded (HE-AAC: of the core)
+    channels: int
+    frame_samples: int  # samples of one frame, at sample_rate
+    config: bytes  # AudioSpecificConfig, the body of dac3 or dec3; empty for MP3
+    rfc6381: str  # the codec as the MIME parameter `codecs` names it
+
+
+# -- AAC -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdtsHeader:
+    """ISO/IEC 14496-3 section 1.A.2.2."""
+
+    profile: int  # audio object type - 1
+    rate_index: int
+    channel_configuration: int  # 0: a program config element in the frame says it
+    header_size: int  # bytes, 7 or 9
+    frame_size: int  # bytes, header included
+    raw_data_blocks: int
+
+    @property
+    def signature(self) -> tuple[int, int, int]:
+        """What must stay the same throughout a track."""
+        return self.profile, self.rate_index, self.channel_configuration
+
+
+def parse_adts(frame: bytes) -> AdtsHeader:
+    """Parse the header of an ADTS frame.
+
+    Raises:
+        BitstreamError: there is no ADTS header at its start.
+    """
+    if len(frame) < 7 or frame[0] != 0xFF or frame[1] & 0xF6 != 0xF0:
+        raise BitstreamError("no ADTS sync word")
+    header = AdtsHeader(
+        profile=frame[2] >> 6,
+        rate_index=(frame[2] >> 2) & 15,
+        channel_configuration=(frame[2] & 1) << 2 | frame[3] >> 6,
+        header_size=7 if frame[1] & 1 else 9,
+        frame_size=(frame[3] & 3) << 11 | frame[4] << 3 | frame[5] >> 5,
+        raw_data_blocks=(frame[6] & 3) + 1,
+    )
+    if header.rate_index >= len(_AAC_RATES) or header.frame_size < header.header_size:
+        raise BitstreamError("an impossible ADTS header")
+    return header
+
+
+def _program_config_element(block: bytes) -> tuple[bytes, int]:
+    """Copy the program_config_element a raw data block starts with (section 4.4.1.1).
+
+    Returns its bits behind those of a GASpecificConfig, as bytes, and the channels it declares.
+    """
+    r = BitReader(block)
+    if r.u(3) != 5:  # ID_PCE
+        raise BitstreamError("AAC without a channel configuration and without a PCE")
+    bits: list[tuple[int, int]] = []
+
+    def copy(width: int) -> int:
+        value = r.u(width)
+        bits.append((value, width))
+        return value
+
+    for width in (4, 2, 4):
+        copy(width)
+    front, side, back, lfe, assoc, coupling = (copy(width) for width in (4, 4, 4, 2, 3, 4))
+    for width in (4, 4, 3):  # mono, stereo and matrix mix-down
+        if copy(1):
+            copy(width)
+    channels = lfe
+    for _ in range(front + side + back):
+        channels += 1 + copy(1)
+        copy(4)
+    for _ in range(lfe + assoc):
+        copy(4)
+    for _ in range(coupling):
+        copy(5)
+    # In the AudioSpecificConfig the element starts at bit 16; byte_alignment() is relative to its
+    # start, so both paddings are made anew.
+    width = sum(width for _, width in bits)
+    value = 0
+    for number, size in bits:
+        value = value << size | number
+    padding = -width % 8
+    packed = (value << padding).to_bytes((width + padding) // 8, "big")
+    r.skip(r.left % 8)
+    comment = r.u(8)
+    return packed + bytes([comment]) + bytes(r.u(8) for _ in range(comment)), channels
+
+
+def aac_format(frame: bytes) -> AudioFormat:
+    """Build the AudioSpecificConfig of an ADTS frame (section 1.6.2.1).
+
+    SBR and PS are signalled implicitly, as in ADTS itself: a decoder finds them in the frames.
+    """
+    header = parse_adts(frame)
+    object_type = header.profile + 1
+    head = object_type << 11 | header.rate_index << 7 | header.channel_configuration << 3
+    config = head.to_bytes(2, "big")
+    channels = {7: 8}.get(header.channel_configuration, header.channel_configuration)
+    if not channels:
+        element, channels = _program_config_element(frame[header.header_size :])
+        config += element
+    return AudioFormat(
+        codec="aac",
+        sample_rate=_AAC_RATES[header.rate_index],
+        channels=channels,
+        frame_samples=AAC_FRAME_SAMPLES,
+        config=config,
+        rfc6381=f"mp4a.40.{object_type}",
+    )
+
+
+# -- AC-3 and E-AC-3 -------------------------------------------------------------------------------
+
+
+def _ac3_format(frame: bytes) -> AudioFormat:
+    r = BitReader(frame[:10])
+    r.skip(32)  # syncword, crc1
+    rate, frame_size_code = r.u(2), r.u(6)
+    stream_id, mode, channel_mode = r.u(5), r.u(3), r.u(3)
+    if rate >= len(_AC3_RATES):
+        raise BitstreamError("a reserved sample rate of AC-3")
+    if channel_mode & 1 and channel_mode != 1:
+        r.skip(2)  # cmixlev
+    if channel_mode & 4:
+        r.skip(2)  # surmixlev
+    if channel_mode == 2:
+        r.skip(2)  # dsurmod
+    lfe = r.u(1)
+    dac3 = rate << 22 | stream_id << 17 | mode << 14 | channel_mode << 11 | lfe << 10
+    dac3 |= (frame_size_code >> 1) << 5
+    return AudioFormat(
+        codec="ac3",
+        sample_rate=_AC3_RATES[rate],
+        channels=_AC3_CHANNELS[channel_mode] + lfe,
+        frame_samples=AC3_FRAME_SAMPLES,
+        config=dac3.to_bytes(3, "big"),
+        rfc6381="ac-3",
+    )
+
+
+@dataclass(slots=True)
+class _Substream:
+    """The fields of an E-AC-3 syncframe (ETSI TS 102 366 section E.1.2) that `dec3` repeats."""
+
+    dependent: bool
+    substream_id: int
+    size: int  # bytes
+    rate: int
+    rate_code: int
+    blocks: int
+    channel_mode: int
+    lfe: int
+    stream_id: int
+    channel_map: int = 0
+    mode: int = 0
+    complexity: int | None = None  # of joint object coding (Atmos): annex H's extension type A
+
+
+def _eac3_substream(frame: bytes) -> _Substream:
+    r = BitReader(frame[:96])
+    if r.u(16) != 0x0B77:
+        raise BitstreamError("no E-AC-3 sync word")
+    stream_type, substream_id, size = r.u(2), r.u(3), (r.u(11) + 1) * 2
+    rate_code = r.u(2)
+    if rate_code == 3:
+        half, blocks = r.u(2), 6
+        if half == 3:
+            raise BitstreamError("a reserved sample rate of E-AC-3")
+        rate = _AC3_RATES[half] // 2
+    else:
+        rate, blocks = _AC3_RATES[rate_code], _EAC3_BLOCKS[r.u(2)]
+    channel_mode, lfe = r.u(3), r.u(1)
+    found = _Substream(
+        dependent=stream_type == 1,
+        substream_id=substream_id,
+        size=size,
+        rate=rate,
+        rate_code=rate_code,
+        blocks=blocks,
+        channel_mode=channel_mode,
+        lfe=lfe,
+        stream_id=r.u(5),
+    )
+    with suppress(BitstreamError):  # informative fields: what was read so far stands
+        _eac3_optional(r, found)
+    return found
+
+
+def _eac3_optional(r: BitReader, s: _Substream) -> None:
+    for _ in range(2 if s.channel_mode == 0 else 1):
+        r.skip(5)  # dialnorm
+        if r.flag():
+            r.skip(8)  # compr
+    if s.dependent and r.flag():
+        s.channel_map = r.u(16)
+    if r.flag():  # mixmdate
+        _skip_mixing_metadata(r, s)
+    if r.flag():  # infomdate
+        s.mode = r.u(3)
+        r.skip(2)
+        if s.channel_mode == 2:
+            r.skip(4)
+        if s.channel_mode >= 6:
+            r.skip(2)
+        for _ in range(2 if s.channel_mode == 0 else 1):
+            if r.flag():
+                r.skip(8)
+        if s.rate_code < 3:
+            r.skip(1)  # sourcefscod
+    if not s.dependent and s.blocks != 6:
+        r.skip(1)  # convsync
+    if r.flag():  # addbsie
+        length = r.u(6) + 1
+        r.skip(7)
+        if r.flag() and length >= 2:  # flag_ec3_extension_type_a
+            s.complexity = r.u(8)
+
+
+def _skip_mixing_metadata(r: BitReader, s: _Substream) -> None:
+    """mixing metadata, ETSI TS 102 366 table E.1.2."""
+    mode = s.channel_mode
+    if mode > 2:
+        r.skip(2)
+    if mode & 1 and mode > 2:
+        r.skip(6)
+    if mode & 4:
+        r.skip(6)
+    if s.lfe and r.flag():
+        r.skip(5)
+    if s.dependent:
+        return
+    for _ in range(2 if mode == 0 else 1):
+        if r.flag():  # pgmscle
+            r.skip(6)
+    if r.flag():  # extpgmscle
+        r.skip(6)
+    mixdef = r.u(2)
+    if mixdef == 1:
+        r.skip(5)
+    elif mixdef == 2:
+        r.skip(12)
+    elif mixdef == 3:
+        r.skip(8 * (r.u(5) + 2))
+    if mode < 2:
+        for _ in range(2 if mode == 0 else 1):
+            if r.flag():
+                r.skip(14)
+    if r.flag():  # frmmixcfginfoe
+        if s.blocks == 1:
+            r.skip(5)
+        else:
+            for _ in range(s.blocks):
+                if r.flag():
+                    r.skip(5)
+
+
+def eac3_blocks(frame: bytes) -> int:
+    """Count the audio blocks of the first syncframe: a sample of an MP4 holds six."""
+    return _eac3_substream(frame).blocks
+
+
+# chanmap bits (table E.1.4) to the bits of chan_loc in dec3 (annex F.6.2).
+_CHANNEL_LOCATIONS = ((5, 0), (6, 1), (7, 2), (8, 3), (9, 4), (10, 5), (11, 6), (12, 7), (14, 8))
+_LOCATION_CHANNELS = (2, 2, 1, 1, 2, 2, 2, 1, 1)
+
+
+def _eac3_format(frame: bytes) -> AudioFormat:
+    substreams: list[_Substream] = []
+    rest = frame
+    while len(rest) >= 8:
+        substream = _eac3_substream(rest)
+        if any(
+            (s.dependent, s.substream_id) == (substream.dependent, substream.substream_id)
+            for s in substreams
+        ):
+            break  # the next access unit
+        substreams.append(substream)
+        rest = rest[substream.size :]
+    independent = [s for s in substreams if not s.dependent]
+    if not independent:
+        raise BitstreamError("E-AC-3 without an independent substream")
+    first = independent[0]
+    dependents = [s for s in substreams if s.dependent]
+    data_rate = sum(s.size for s in substreams) * 8 * first.rate
+    data_rate //= first.blocks * _BLOCK_SAMPLES * 1000
+    value, width = min(data_rate, 8191) << 3 | (len(independent) - 1), 16
+    channels = _AC3_CHANNELS[first.channel_mode] + first.lfe
+    for s in independent:
+        value = value << 2 | min(s.rate_code, 3)
+        value = value << 5 | s.stream_id
+        value = value << 2  # reserved, asvc
+        value = value << 3 | s.mode
+        value = value << 3 | s.channel_mode
+        value = value << 1 | s.lfe
+        value = value << 3  # reserved
+        mine = dependents if s is first else []
+        value = value << 4 | len(mine)
+        width += 23
+        if mine:
+            locations = 0
+            for dependent in mine:
+                for bit, place in _CHANNEL_LOCATIONS:
+                    if dependent.channel_map >> (15 - bit) & 1:
+                        locations |= 1 << place
+            channels += sum(_LOCATION_CHANNELS[p] for p in range(9) if locations >> p & 1)
+            value, width = value << 9 | locations, width + 9
+        else:
+            value, width = value << 1, width + 1
+    config = value.to_bytes((width + 7) // 8, "big")
+    complexity = next((s.complexity for s in substreams if s.complexity is not None), None)
+    if complexity is not None:
+        config += bytes([1, complexity])
+    return AudioFormat(
+        codec="eac3",
+        sample_rate=first.rate,
+        channels=channels,
+        frame_samples=first.blocks * _BLOCK_SAMPLES,
+        config=config,
+        rfc6381="ec-3",
+    )
+
+
+# -- MPEG audio ------------------------------------------------------------------------------------
+
+
+def _mp3_format(frame: bytes) -> AudioFormat:
+    if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
+        raise BitstreamError("no sync word of MPEG audio")
+    version, layer = (frame[1] >> 3) & 3, (frame[1] >> 1) & 3
+    if layer != 1:
+        name = {3: "mp1", 2: "mp2"}.get(layer, "mpeg audio")
+        raise UnsupportedCodec(f"layer {layer}", detail=f"Players of MP4 do not take {name} audio.")
+    index = (frame[2] >> 2) & 3
+    if version == 1 or index == 3:
+        raise BitstreamError("a reserved version or sample rate of MPEG audio")
+    rate = _MP3_RATES[index] >> {3: 0, 2: 1, 0: 2}[version]
+    # The object type indications are registered by sampling frequencies: 6B for MPEG-1, 69 for
+    # the half rates of MPEG-2 (ISO/IEC 14496-1 table 5).
+    return AudioFormat(
+        codec="mp3",
+        sample_rate=rate,
+        channels=1 if frame[3] >> 6 == 3 else 2,
+        frame_samples=1152 if version == 3 else 576,
+        config=b"",
+        rfc6381="mp4a.6B" if version == 3 else "mp4a.69",
+    )
+
+
+_PARSERS = {"aac": aac_format, "ac3": _ac3_format, "eac3": _eac3_format, "mp3": _mp3_format}
+COPYABLE = frozenset(_PARSERS)
+
+
+def parse_frame(codec: str, frame: bytes) -> AudioFormat:
+    """Return the format of one frame of `codec` (FFmpeg's name, one of `COPYABLE`).
+
+    Raises:
+        BitstreamError: it is no frame of that codec.
+        UnsupportedCodec: it is MPEG audio of another layer.
+    """
+    return _PARSERS[codec](frame)

@@ -1,0 +1,201 @@
+"""Fragments: where the output is cut, and the pieces it is cut into.
+
+`Fragmenter` takes placed samples of all tracks and emits an `InitSegment` and `Fragment`s, each a
+whole number of top-level boxes.  Rules of this file:
+1. Every GOP starts a fragment: a video sync sample is always the first video sample of its own.
+2. The first fragment leaves as soon as every track has a sample and the first picture's duration
+   is known; the following ones grow: a player that has begun wants less overhead, not less delay.
+3. The duration of a sample is the distance to its successor.  A picture whose successor is not
+   known yet waits for the next fragment, so that no duration is a guess (but the last one's).
+Runs on the worker thread; knows no media library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from proxy.media.boxes import TrackRun, movie_fragment
+
+# Seconds of media per fragment, from the second one on; the last value stays.
+_GROWTH_S = (0.1, 0.2, 0.3, 0.5)
+
+# Bytes of samples after which a fragment ends whatever its duration: at 4 Mbit/s half a second, and
+# the most that a stream of high bitrate holds back at a time.
+_FRAGMENT_BYTES = 512 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InitSegment:
+    """`ftyp` and `moov`: the first part of the output."""
+
+    data: bytes = field(repr=False)
+    codecs: str  # RFC 6381, as for the MIME parameter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fragment:
+    """`moof` and `mdat`."""
+
+    data: bytes = field(repr=False)
+    sequence: int
+    duration_s: float  # of the leading track
+    starts_with_keyframe: bool
+
+
+Part = InitSegment | Fragment
+
+
+class _Track:
+    """The samples of one track that have not left yet, one list per property."""
+
+    __slots__ = ("decode_times", "frame_ticks", "offsets", "parts", "sizes", "sync", "timescale",
+                 "track_id", "video")  # fmt: skip
+
+    def __init__(self, track_id: int, timescale: int, *, video: bool) -> None:
+        self.track_id = track_id
+        self.timescale = timescale
+        self.video = video
+        self.frame_ticks = 1
+        self.decode_times: list[int] = []
+        self.offsets: list[int] = []
+        self.sizes: list[int] = []
+        self.sync: list[bool] = []
+        self.parts: list[Sequence[bytes | memoryview]] = []
+
+    def take(self, *, following: int | None) -> tuple[TrackRun, list[Sequence[bytes | memoryview]]]:
+        """Return the samples whose durations are known, and keep the rest."""
+        times = self.decode_times
+        durations = [later - earlier for earlier, later in pairwise(times)]
+        count = len(times)
+        if following is not None:
+            durations.append(following - times[-1])
+        elif self.video:
+            count -= 1
+        else:
+            durations.append(self.frame_ticks)
+        run = TrackRun(
+            track_id=self.track_id,
+            decode_time=times[0],
+            durations=durations,
+            sizes=self.sizes[:count],
+            sync=self.sync[:count] if self.video else None,
+            offsets=self.offsets[:count] if self.video else None,
+        )
+        parts = self.parts[:count]
+        for column in (times, self.offsets, self.sizes, self.sync, self.parts):
+            del column[:count]
+        return run, parts
+
+
+class Fragmenter:
+    """Collects samples and emits fragments.
+
+    Args:
+        tracks: (track ID, timescale, whether it is video) of each track, in the order in which
+            `add` counts them; the first video track leads, or else the first one.
+        emit: called with each Fragment.
+    """
+
+    def __init__(
+        self, tracks: Iterable[tuple[int, int, bool]], emit: Callable[[Fragment], None]
+    ) -> None:
+        self._tracks = [_Track(track_id, scale, video=video) for track_id, scale, video in tracks]
+        self._leader = next((track for track in self._tracks if track.video), self._tracks[0])
+        self._emit = emit
+        self._sequence = 0
+        self._bytes = 0
+        self._started = False
+        self._set_target(0.0)
+
+    def _set_target(self, seconds: float) -> None:
+        self._target = [round(seconds * track.timescale) for track in self._tracks]
+
+    def add(
+        self,
+        index: int,
+        pts: int,
+        dts: int,
+        *,
+        sync: bool,
+        parts: Sequence[bytes | memoryview],
+        size: int,
+        frame_ticks: int,
+    ) -> None:
+        """Add the next sample of a track, in decode order.
+
+        Args:
+            index: which track.
+            pts: presentation time, in ticks of the track.
+            dts: decode time, in ticks of the track, greater than the one before.
+            sync: whether decoding can start here.
+            parts: its bytes, in pieces; kept until the fragment leaves.
+            size: how many bytes that are.
+            frame_ticks: what it lasts, should no other follow.
+        """
+        track = self._tracks[index]
+        if track.decode_times and self._is_full(track, index, dts, sync=sync):
+            self._cut(track, dts)
+        track.decode_times.append(dts)
+        track.offsets.append(pts - dts)
+        track.sizes.append(size)
+        track.sync.append(sync)
+        track.parts.append(parts)
+        track.frame_ticks = frame_ticks
+        self._bytes += size
+
+    def _is_full(self, track: _Track, index: int, dts: int, *, sync: bool) -> bool:
+        if not self._started:
+            return track is self._leader and all(other.decode_times for other in self._tracks)
+        lasting = dts - track.decode_times[0]
+        if track is self._leader:
+            return (
+                (sync and track.video)
+                or lasting >= self._target[index]
+                or self._bytes >= _FRAGMENT_BYTES
+            )
+        # Another track does not wait for a leader that pauses: twice the target is enough.
+        return lasting >= 2 * self._target[index] + track.timescale // 2 or (
+            self._bytes >= 2 * _FRAGMENT_BYTES
+        )
+
+    def _cut(self, arriving: _Track | None, dts: int) -> None:
+        """Emit what is complete; `dts` is the decode time of the sample that arrives."""
+        runs: list[TrackRun] = []
+        payload: list[bytes | memoryview] = []
+        leading_s, keyframe = 0.0, False
+        for track in self._tracks:
+            if not track.decode_times:
+                continue
+            following = dts if track is arriving else None
+            if arriving is None and track.video:
+                following = track.decode_times[-1] + track.frame_ticks
+            run, samples = track.take(following=following)
+            if not run.sizes:
+                continue
+            if track is self._leader:
+                leading_s = sum(run.durations) / track.timescale
+                keyframe = run.sync is None or run.sync[0]
+            runs.append(run)
+            for sample in samples:
+                payload.extend(sample)
+        if not runs:
+            return
+        self._sequence += 1
+        self._bytes = sum(sum(track.sizes) for track in self._tracks)
+        self._started = True
+        self._set_target(_GROWTH_S[min(self._sequence - 1, len(_GROWTH_S) - 1)])
+        head = movie_fragment(self._sequence, runs)
+        self._emit(
+            Fragment(
+                data=b"".join((head, *payload)),
+                sequence=self._sequence,
+                duration_s=leading_s,
+                starts_with_keyframe=keyframe,
+            )
+        )
+
+    def finish(self) -> None:
+        """Emit what is left; the last sample of each track lasts as long as the one before it."""
+        self._cut(None, 0)

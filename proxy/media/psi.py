@@ -1,0 +1,154 @@
+"""Program Specific Information: which elementary streams an MPEG-TS announces.
+
+libavformat tells the streams, but not which program they belong to, nor a name for a codec that it
+has no decoder for; both stand in the PAT and the PMTs.  `ProgramReader` looks at the bytes on their
+way into the demuxer until it has read all of them.  Pure.  Specification: ISO/IEC 13818-1 section
+2.4.4; registered identifiers: SMPTE-RA, ETSI EN 300 468 (DVB).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PACKET_SIZE = 188
+_SYNC = 0x47
+_PAT_PID = 0
+_LOOK_AT_MOST = 1 << 20  # bytes; RFC 8216bis wants PAT and PMT at the start of every segment
+
+# Names (FFmpeg's where it has one) of codecs that libavformat may not name.
+_STREAM_TYPES = {
+    0x01: "mpeg1video", 0x02: "mpeg2video", 0x10: "mpeg4", 0x11: "aac_latm", 0x1B: "h264",
+    0x1C: "aac", 0x21: "jpeg2000", 0x24: "hevc", 0x2D: "mpegh_3d_audio", 0x2E: "mpegh_3d_audio",
+    0x32: "jpegxs", 0x33: "vvc", 0x34: "evc", 0x42: "cavs", 0x81: "ac3", 0x82: "dts",
+    0x83: "truehd", 0x84: "eac3", 0x85: "dts", 0x86: "dts", 0x87: "eac3", 0xEA: "vc1",
+}  # fmt: skip
+_REGISTRATIONS = {
+    b"AC-3": "ac3", b"EAC3": "eac3", b"AC-4": "ac4", b"DTS1": "dts", b"DTS2": "dts",
+    b"DTS3": "dts", b"DTSU": "dts_uhd", b"Opus": "opus", b"HEVC": "hevc", b"VC-1": "vc1",
+    b"AV01": "av1",
+}  # fmt: skip
+_DVB_DESCRIPTORS = {0x6A: "ac3", 0x7A: "eac3", 0x7B: "dts"}
+_DVB_EXTENSIONS = {0x0E: "dts", 0x15: "ac4", 0x21: "dts_uhd"}
+_LANGUAGE_DESCRIPTOR, _REGISTRATION_DESCRIPTOR, _EXTENSION_DESCRIPTOR = 0x0A, 0x05, 0x7F
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementaryStream:
+    """One entry of a PMT."""
+
+    pid: int
+    stream_type: int
+    codec: str | None  # FFmpeg's name; None: not known from the PMT alone
+    language: str | None = None  # ISO 639-2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    number: int
+    streams: tuple[ElementaryStream, ...]
+
+
+def _descriptors(data: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while len(data) >= 2 and len(data) >= 2 + data[1]:
+        found.append((data[0], data[2 : 2 + data[1]]))
+        data = data[2 + data[1] :]
+    return found
+
+
+def _stream(pid: int, stream_type: int, descriptors: bytes) -> ElementaryStream:
+    codec = _STREAM_TYPES.get(stream_type)
+    language = None
+    for tag, body in _descriptors(descriptors):
+        if tag == _LANGUAGE_DESCRIPTOR and len(body) >= 3:
+            language = body[:3].decode("latin-1").lower()
+        elif tag == _REGISTRATION_DESCRIPTOR:
+            codec = codec or _REGISTRATIONS.get(body[:4])
+        elif tag == _EXTENSION_DESCRIPTOR and body:
+            codec = codec or _DVB_EXTENSIONS.get(body[0])
+        else:
+            codec = codec or _DVB_DESCRIPTORS.get(tag)
+    return ElementaryStream(pid=pid, stream_type=stream_type, codec=codec, language=language)
+
+
+def parse_pat(section: bytes) -> dict[int, int]:
+    """Return program number → PID of its PMT."""
+    end = 3 + ((section[1] & 15) << 8 | section[2]) - 4
+    programs = {}
+    for i in range(8, min(end, len(section)) - 3, 4):
+        number = section[i] << 8 | section[i + 1]
+        if number:  # 0 is the network information table
+            programs[number] = (section[i + 2] & 31) << 8 | section[i + 3]
+    return programs
+
+
+def parse_pmt(section: bytes) -> Program:
+    """Return what a program map section announces; a cut section gives what it has."""
+    end = min(3 + ((section[1] & 15) << 8 | section[2]) - 4, len(section))
+    streams = []
+    i = 12 + ((section[10] & 15) << 8 | section[11])
+    while i + 5 <= end:
+        pid = (section[i + 1] & 31) << 8 | section[i + 2]
+        length = (section[i + 3] & 15) << 8 | section[i + 4]
+        streams.append(_stream(pid, section[i], section[i + 5 : min(i + 5 + length, end)]))
+        i += 5 + length
+    return Program(number=section[3] << 8 | section[4], streams=tuple(streams))
+
+
+class ProgramReader:
+    """Finds the PAT and every PMT it names in a transport stream that is fed to it in pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._seen = 0
+        self._sections: dict[int, bytes] = {}  # PID → what has come of the section so far
+        self._pmt_pids: dict[int, int] | None = None  # program number → PID
+        self._programs: dict[int, Program] = {}
+        self.complete = False
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The programs read so far, in the order of the PAT."""
+        order = self._pmt_pids or {}
+        return tuple(self._programs[number] for number in order if number in self._programs)
+
+    def feed(self, data: bytes) -> None:
+        """Look at the next bytes; cheap and without effect once `complete`."""
+        if self.complete:
+            return
+        self._seen += len(data)
+        data = self._rest + data
+        i = 0
+        while i + PACKET_SIZE <= len(data):
+            following = i + PACKET_SIZE
+            if data[i] != _SYNC or (following < len(data) and data[following] != _SYNC):
+                i += 1  # not aligned yet, or lost
+                continue
+            self._packet(data[i:following])
+            i = following
+            if self.complete:
+                return
+        self._rest = data[i:]
+        self.complete = self._seen >= _LOOK_AT_MOST
+
+    def _packet(self, packet: bytes) -> None:
+        pid = (packet[1] & 31) << 8 | packet[2]
+        if pid != _PAT_PID and pid not in (self._pmt_pids or {}).values():
+            return
+        start = 5 + packet[4] if packet[3] & 0x20 else 4
+        payload = packet[start:] if packet[3] & 0x10 else b""
+        if packet[1] & 0x40 and payload:  # payload_unit_start_indicator: a pointer_field
+            self._sections[pid] = payload[1 + payload[0] :]
+        elif pid in self._sections:
+            self._sections[pid] += payload
+        section = self._sections.get(pid, b"")
+        if len(section) >= 12 and len(section) >= 3 + ((section[1] & 15) << 8 | section[2]):
+            self._section(pid, self._sections.pop(pid))
+
+    def _section(self, pid: int, section: bytes) -> None:
+        if pid == _PAT_PID and section[0] == 0:
+            self._pmt_pids = parse_pat(section)
+        elif section[0] == 2:
+            program = parse_pmt(section)
+            self._programs[program.number] = program
+        self.complete = self._pmt_pids is not None and set(self._pmt_pids) <= set(self._programs)
