@@ -1,6 +1,6 @@
 """The door where errors of the HTTP client become ours, and what a retry may know about them.
 
-`translate` is the only place in the project that names aiohttp's exceptions.  The errors it gives are
+`translate` is the only place in the project that names aiohttp's exceptions.  What it gives are
 `SourceNotFound`, `SourceUnavailable` and `SourceTimeout` with two facts more (`Attempted`): whether
 trying again makes sense, and the status that the origin answered.  Their messages are for the log
 and hold redacted addresses only; nothing foreign stays attached as their cause, since the texts and
@@ -18,6 +18,7 @@ from typing import Literal
 from urllib.parse import quote, urlsplit
 
 import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.errors import (
     Forbidden,
@@ -27,9 +28,22 @@ from proxy.errors import (
     SourceUnavailable,
 )
 
-__all__ = ["Attempted", "Missing", "TimedOut", "Unavailable", "bad_status", "redact", "translate"]
+__all__ = [
+    "FOREIGN",
+    "Attempted",
+    "Missing",
+    "TimedOut",
+    "Unavailable",
+    "bad_status",
+    "redact",
+    "translate",
+]
 
 What = Literal["playlist", "page", "key", "map", "segment"]
+
+# What the client raises, on its own account or from below; uvloop has RuntimeErrors of its own for
+# connects, and names that cannot be encoded are UnicodeErrors.  Anything else is a bug of ours.
+FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError, UnicodeError)
 
 REDACTED_LENGTH = 200  # characters of an address that are enough to find it in a playlist
 
@@ -42,6 +56,7 @@ class Attempted:
 
     retryable: bool = False
     upstream_status: int | None = None  # what the origin answered, if that was the trouble
+    retry_after_s: int | None  # what it asked for with that (of `ProxyError`)
 
 
 class Missing(Attempted, SourceNotFound):
@@ -101,7 +116,7 @@ def bad_status(
 
 
 def translate(error: Exception, url: str, *, what: What) -> ProxyError:
-    """Turn whatever one attempt raised into one of ours."""
+    """Turn what one attempt raised, one of `FOREIGN` or one of ours already, into one of ours."""
     if isinstance(error, ProxyError):
         return error
     where = f"{what} {redact(url)}"
@@ -120,15 +135,16 @@ def _may_pass(error: Exception) -> bool:
         return isinstance(error.os_error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return error.os_error.errno != socket.EAI_NONAME
-    return isinstance(error, aiohttp.ClientError | OSError)
+    return True
 
 
 def _said(error: Exception) -> str:
     """What an exception says, without the address that most of them repeat."""
     name = type(error).__name__
-    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientConnectorCertificateError):
-        cause = error.os_error if isinstance(error, OSError) else error.certificate_error
-        return f"{name} ({cause})"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return f"{name} ({error.certificate_error})"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"{name} ({error.os_error})"
     if isinstance(error, aiohttp.ClientOSError):
         return f"{name} ({error.strerror})"
     if isinstance(error, aiohttp.ClientResponseError):  # malformed HTTP arrives as one

@@ -1,4 +1,4 @@
-"""What the fetch room can be told: every limit, deadline and header, with its default and reason."""
+"""What the fetch room can be told: limits, deadlines and headers, with defaults and reasons."""
 
 from __future__ import annotations
 

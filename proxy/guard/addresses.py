@@ -1,4 +1,4 @@
-"""Whom the proxy may fetch from: a pure classifier of addresses, and the policy for hosts and ports.
+"""Whom the proxy may fetch from: a pure classifier of addresses, and a policy for hosts and ports.
 
 `classify` says what kind of place an IP address is; only `public` is open to everybody.  It has an
 allow-list of its own and does not ask `ipaddress.is_global`, which calls NAT64, 6to4 and
@@ -9,8 +9,8 @@ IPv4-compatible forms of 127.0.0.1 global, as well as ISATAP and multicast.
 2. `check_address` about the final socket address, at the moment of the connect.  Only this one
    holds against DNS that changes its answer, and against spellings that the two parsers read
    differently.
-Both raise `Forbidden`, and all refusals look alike from outside: the reason is in the message, which
-is for the log.  No IO and no names are resolved here.
+Both raise `Forbidden`, and all refusals look alike from outside: the reason is in the message,
+which is for the log.  No IO, and no names are resolved here.
 
 The lists: IANA's special-purpose address registries for IPv4 and IPv6 (RFC 6890, 8190), RFC 4291
 (IPv4-compatible, site-local), 5214 (ISATAP), 6052 and 8215 (NAT64), and the metadata services of
@@ -136,7 +136,7 @@ def classify(address: Address) -> Kind:
 def host_matches(host: str, pattern: str) -> bool:
     """Tell whether `host` (lower case, no final dot) is what `pattern` means.
 
-    A pattern is an exact name or address, `*.example.org` (every name below it, not itself), or `*`.
+    A pattern is an exact name or address, `*.example.org` (every name below it, not itself), `*`.
     """
     if pattern.startswith("*."):
         return host.endswith(pattern[1:]) and len(host) >= len(pattern)
@@ -179,7 +179,7 @@ class AddressPolicy:
     ) -> None:
         """Check the parts of an address as the HTTP client will read them.
 
-        `host` is ASCII (IDNA applied), an IPv6 address has no brackets; `port` is the effective one.
+        `host` is ASCII (IDNA applied), without brackets; `port` is the effective one.
         Raises `Forbidden`.
         """
         if scheme not in SCHEMES:

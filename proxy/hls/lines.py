@@ -42,6 +42,7 @@ class Limits:
     variants: int = 100  # Apple's own examples have 40; counted apart for I-frame and image streams
     renditions: int = 100  # 30 audio and 40 subtitle languages occur
     keys: int = 1_000  # distinct ones: a day with a new key every two minutes has 720
+    init_sections: int = 10_000  # distinct ones: a day with a splice every ten seconds has 8,640
     attributes: int = 200_000  # in all; the same EXT-X-KEY or EXT-X-MAP again does not count
     expanded_chars: int = 64 * 1024 * 1024  # all addresses made absolute, all variables written out
 

@@ -187,8 +187,8 @@ async def test_one_stream_too_many_is_503(serve: Serve) -> None:
     """Beyond `streams` there is Overloaded with Retry-After; admitted ones go on."""
     gate = asyncio.Event()
     pipeline = ScriptedPipeline(stall=gate)
-    settings = Settings(admission=admission.Settings(streams=1))
-    async with serve(App(pipeline, settings)) as address:
+    app = App(pipeline, Settings(admission=admission.Settings(streams=1)))
+    async with serve(app) as address:
         async with await Conversation.open(address) as conversation:
             conversation.request(TARGET)
             await conversation.head()
@@ -196,7 +196,7 @@ async def test_one_stream_too_many_is_503(serve: Serve) -> None:
             assert (refused.status, refused.json()["code"]) == (503, "overloaded")
             assert int(refused.header("retry-after") or 0) in range(2, 6)
             gate.set()
-            await conversation.until_closed
+        await asyncio.wait_for(app.idle(), TIMEOUT_S)
         assert (await ask(address, TARGET)).status == 200
 
 
@@ -256,7 +256,7 @@ async def test_unknown_path_is_404(serve: Serve, target: str) -> None:
     assert (reply.status, reply.json()["code"]) == (NotFound.status, NotFound.code)
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "BREW"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
 async def test_other_method_is_405(serve: Serve, method: str) -> None:
     """Only GET and HEAD are answered, and the answer says so."""
     async with serve(App(ScriptedPipeline())) as address:

@@ -23,9 +23,20 @@ async def over_aiohttp(app: App) -> AsyncIterator[str]:
 
 
 class _Uvicorn(uvicorn.Server):
+    """uvicorn's server in the hands of a test: no signal handlers, and no polling for the end."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.running = asyncio.Event()
+        self.stop = asyncio.Event()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        yield  # the signals belong to the test
+        yield
+
+    async def main_loop(self) -> None:
+        self.running.set()
+        await self.stop.wait()
 
 
 @contextlib.asynccontextmanager
@@ -41,12 +52,11 @@ async def over_asgi(app: App) -> AsyncIterator[str]:
     )
     server = _Uvicorn(config)
     listener = socket.create_server(("127.0.0.1", 0))
-    running = asyncio.create_task(server.serve(sockets=[listener]))
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        while not server.started and not running.done():
-            await asyncio.sleep(0.001)
+        await server.running.wait()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
-        server.should_exit = True
-        await running
+        server.stop.set()
+        await serving
         listener.close()

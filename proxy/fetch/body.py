@@ -1,0 +1,179 @@
+"""The body of one answer: chunks as they come, counted, paced, and complete or an error.
+
+A `Body` belongs to whoever is inside `Fetcher.open`, on the event loop.  `read` gives the next
+chunk and `b""` at the end; a body that is shorter than announced, larger than allowed or too slow
+never reaches its end but raises.  One `await` per chunk, no timer, no task: the pace is judged when
+a chunk arrives, and only by the time spent waiting for one, so that a consumer that does not read
+is not held against the origin.  (A connection on which nothing at all comes is the read timeout's.)
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Literal
+
+from proxy.errors import SourceTooLarge
+from proxy.fetch.faults import FOREIGN, TimedOut, Unavailable, What, redact, translate
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import AsyncIterator
+
+    import aiohttp
+
+    from proxy.fetch.settings import Settings
+
+__all__ = ["Body", "Pace"]
+
+MARKS_PER_WINDOW = 5  # how finely the window of the rate slides
+
+
+class Pace:
+    """The minimum rate, and the deadline, over time spent waiting.
+
+    Any `window_s` of waiting must bring `rate_bytes_per_s`, where the first `grace_s` ask for
+    nothing; all of the waiting must end within `deadline_s`.
+    """
+
+    def __init__(
+        self,
+        *,
+        rate_bytes_per_s: float,
+        window_s: float,
+        grace_s: float,
+        deadline_s: float | None = None,
+    ) -> None:
+        self._rate = rate_bytes_per_s
+        self._window_s = window_s
+        self._grace_s = grace_s
+        self._deadline_s = deadline_s
+        self._step_s = window_s / MARKS_PER_WINDOW
+        self._waited_s = 0.0
+        self._bytes = 0
+        self._marks: deque[tuple[float, int]] = deque([(0.0, 0)])
+        self._next_s = self._step_s
+
+    def add(self, waited_s: float, received_bytes: int) -> str | None:
+        """Count a chunk that took `waited_s`; say what is wrong, or `None`."""
+        self._waited_s += waited_s
+        self._bytes += received_bytes
+        if self._waited_s < self._next_s:
+            return None
+        return self._judge()
+
+    def _judge(self) -> str | None:
+        now_s, marks = self._waited_s, self._marks
+        self._next_s = now_s + self._step_s
+        if self._deadline_s is not None and now_s > self._deadline_s:
+            return f"not complete within {self._deadline_s:g} s of waiting"
+        while len(marks) > 1 and marks[1][0] <= now_s - self._window_s:
+            marks.popleft()
+        since_s, since_bytes = marks[0]
+        marks.append((now_s, self._bytes))
+        if now_s - since_s < self._window_s:
+            return None
+        asked_bytes = self._rate * (now_s - max(since_s, self._grace_s))
+        if self._bytes - since_bytes < asked_bytes:
+            return f"slower than {self._rate:g} bytes/s over {now_s - since_s:.1f} s of waiting"
+        return None
+
+
+class Body:
+    """What one GET brought: facts from its headers, then chunks.
+
+    `offset` is where the chunks begin in the resource, or in the byte range, that was asked for:
+    the wished offset, or 0 where the origin could not or would not continue there.
+    """
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        settings: Settings,
+        what: What,
+        max_bytes: int,
+        deadline_s: float | None,
+        ttfb_s: float,
+        length: int | None,
+        total: int | None,
+        offset: int,
+        skip: int,
+        cut: bool,
+        validator: str | None,
+    ) -> None:
+        headers = response.headers
+        self.url = str(response.url)  # after redirects
+        self.content_type = headers.get("Content-Type", "")
+        self.content_encoding = headers.get("Content-Encoding", "").strip().lower()
+        self.ttfb_s = ttfb_s  # from the request, over redirects, to the headers
+        self.length = length  # bytes that `read` will give; None: not announced
+        self.total = total  # bytes of the whole resource (or range asked for), if known
+        self.offset = offset
+        self.validator = validator  # for If-Range: a strong ETag or a date; None: there is none
+        self.received = 0  # bytes that `read` has given
+        self.framing: Literal["length", "chunked", "close"] = "close"
+        if "chunked" in headers.get("Transfer-Encoding", "").lower():
+            self.framing = "chunked"
+        elif "Content-Length" in headers:
+            self.framing = "length"
+        self._url = redact(self.url)
+        self._what = what
+        self._content = response.content
+        self._loop = loop
+        self._max_bytes = max_bytes
+        self._skip = skip  # bytes before a range that the origin sent all the same
+        self._cut_at = length if cut else None  # bytes behind the range come too: not read
+        self._pace = Pace(
+            rate_bytes_per_s=settings.min_rate_bytes_per_s,
+            window_s=settings.min_rate_window_s,
+            grace_s=settings.min_rate_grace_s,
+            deadline_s=deadline_s,
+        )
+        if length is not None and length > max_bytes:
+            raise self._too_large()
+
+    async def read(self) -> bytes:
+        """Wait for the next chunk; `b""` is the end, and then everything announced has come.
+
+        Raises `SourceUnavailable`, `SourceTimeout` or `SourceTooLarge`.
+        """
+        chunk = await self._next()
+        while self._skip and chunk:
+            dropped = min(self._skip, len(chunk))
+            self._skip -= dropped
+            chunk = chunk[dropped:] or await self._next()
+        self.received += len(chunk)
+        if self._cut_at is not None and self.received > self._cut_at:
+            chunk = chunk[: len(chunk) - (self.received - self._cut_at)]
+            self.received = self._cut_at
+        if self.received > self._max_bytes:
+            raise self._too_large()
+        if not chunk and self.length is not None and self.received != self.length:
+            raise Unavailable(
+                f"{self._what} {self._url}: {self.received} of {self.length} bytes came"
+            )
+        return chunk
+
+    async def _next(self) -> bytes:
+        if self._cut_at is not None and self.received == self._cut_at:
+            return b""
+        began_s = self._loop.time()
+        try:
+            chunk = await self._content.readany()
+        except FOREIGN as error:
+            raise translate(error, self.url, what=self._what) from None
+        slow = self._pace.add(self._loop.time() - began_s, len(chunk))
+        if slow is not None:
+            raise TimedOut(f"{self._what} {self._url}: {slow}")
+        return chunk
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._chunks()
+
+    async def _chunks(self) -> AsyncIterator[bytes]:
+        while chunk := await self.read():
+            yield chunk
+
+    def _too_large(self) -> SourceTooLarge:
+        return SourceTooLarge(f"{self._what} {self._url} is larger than {self._max_bytes} bytes")

@@ -1,0 +1,81 @@
+"""What `inspect` tells of a source: plain JSON values out of a plan.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from proxy.errors import ProxyError
+from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Rendition, Segment, Variant
+from proxy.plan import Plan
+
+
+def describe(plan: Plan, *, codecs: str, reason: ProxyError | None) -> dict[str, Any]:
+    """Return the report on a source.
+
+    Args:
+        plan: what was found.
+        codecs: of the output, as its beginning shows them; empty where it did not begin.
+        reason: why it cannot be copied; None: it can.
+    """
+    media, multivariant = plan.media, plan.multivariant
+    variant = plan.choice.variant if plan.choice else None
+    rendition = plan.choice.rendition if plan.choice else None
+    return {
+        "kind": "media" if multivariant is None else "multivariant",
+        "live": media.live,
+        "duration_s": None if media.live else round(media.duration_s, 3),
+        "segments": len(media.segments),
+        "target_duration_s": media.target_duration_s,
+        "variants": [_variant(v, variant) for v in _variants(multivariant)],
+        "renditions": [_rendition(r, rendition) for r in _renditions(multivariant)],
+        "encryption": _encryption(media, multivariant),
+        "discontinuities": sum(segment.discontinuity for segment in media.segments[1:]),
+        "gaps": sum(segment.gap for segment in media.segments),
+        "copyable": reason is None,
+        "codecs": codecs or None,
+        "reason": None if reason is None else {"code": reason.code, "detail": reason.detail},
+    }
+
+
+def _variants(playlist: MultivariantPlaylist | None) -> Iterable[Variant]:
+    return () if playlist is None else playlist.variants
+
+
+def _renditions(playlist: MultivariantPlaylist | None) -> Iterable[Rendition]:
+    return () if playlist is None else playlist.renditions
+
+
+def _variant(variant: Variant, chosen: Variant | None) -> dict[str, Any]:
+    return {
+        "bandwidth": variant.bandwidth,
+        "codecs": list(variant.codecs),
+        "width": variant.width,
+        "height": variant.height,
+        "frame_rate": variant.frame_rate,
+        "audio_group": variant.audio_group,
+        "chosen": variant is chosen,
+    }
+
+
+def _rendition(rendition: Rendition, chosen: Rendition | None) -> dict[str, Any]:
+    return {
+        "type": rendition.type,
+        "group": rendition.group_id,
+        "name": rendition.name,
+        "language": rendition.language,
+        "default": rendition.default,
+        "channels": rendition.channels,
+        "own_playlist": rendition.uri is not None,
+        "chosen": rendition is chosen,
+    }
+
+
+def _encryption(media: MediaPlaylist, multivariant: MultivariantPlaylist | None) -> list[str]:
+    def methods(segments: Iterable[Segment]) -> Iterable[str]:
+        for segment in segments:
+            if segment.key is not None:
+                yield segment.key.method
+
+    session = () if multivariant is None else (key.method for key in multivariant.session_keys)
+    return list(dict.fromkeys((*session, *methods(media.segments))))
