@@ -43,6 +43,7 @@ from proxy.media.fragment import InitSegment
 from proxy.media.outlet import Outlet
 from proxy.media.remux import Counts, Wish, remux
 from proxy.media.ring import BridgeClosed, RingBuffer
+from proxy.media.section import Section
 from proxy.media.sniff import is_hopeless, sniff
 from proxy.media.turn import TurnGate
 from proxy.plan import Plan, StreamRequest, check, make_plan
@@ -140,7 +141,7 @@ class MediaStream:
         """Remux from the ring into the outlet: the worker thread."""
         with self._gate:
             try:
-                remux(self._ring, self._outlet.put, wish, self.counts)
+                remux([self._ring], self._outlet.put, wish, self.counts)
             except BridgeClosed:
                 pass
             except Exception as error:  # noqa: BLE001 - travels through the outlet
@@ -236,6 +237,7 @@ class _RingSink:
     def __init__(self, ring: RingBuffer) -> None:
         self._ring = ring
         self._head: bytes | None = b""  # of a segment that is not recognised yet
+        self._begun = False
 
     async def begin(self, segment: Segment) -> None:  # noqa: ARG002 - sections come with it
         self._head = b""
@@ -258,6 +260,9 @@ class _RingSink:
         container = sniff(head, complete=complete)
         if container == "mpegts":
             self._head = None
+            if not self._begun:
+                self._ring.begin(Section())
+                self._begun = True
             await self._ring.write(head)
         elif container is not None:
             kind = {"mp4": "fragmented MP4", "packed_audio": "packed audio"}[container]

@@ -125,6 +125,9 @@ async def _deliver(response: Response, body: Delivery, send: Send, idle_s: float
                 message = {"type": "http.response.body", "body": piece, "more_body": True}
                 async with asyncio.timeout(idle_s):
                     await send(message)
+            # A `send` that waits for nothing, least of all for a client that left, would never let
+            # the task run that watches for it.
+            await asyncio.sleep(0)
         async with asyncio.timeout(idle_s):
             await send({"type": "http.response.body", "body": b""})
     except TimeoutError:

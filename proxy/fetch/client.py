@@ -264,18 +264,21 @@ class Fetcher:
 
     def _checked(self, target: URL, what: What) -> dict[str, str]:
         """Check an address before anything is done for it; give the headers of its scope."""
-        userinfo = target.raw_user is not None or target.raw_password is not None
+        name = f"{what} {redact(str(target))}"
+        try:  # these are read from the text only now
+            host, port = target.raw_host, target.port
+            userinfo = target.raw_user is not None or target.raw_password is not None
+        except ValueError:
+            raise Forbidden(f"{name}: malformed address") from None
         try:
             self.settings.policy.check_target(
-                scheme=target.scheme, host=target.raw_host, port=target.port, userinfo=userinfo
+                scheme=target.scheme, host=host, port=port, userinfo=userinfo
             )
         except Forbidden as error:
-            raise Forbidden(f"{what} {redact(str(target))}: {error}") from None
-        assert target.raw_host is not None
-        assert target.port is not None
-        return self._scopes.headers_for(
-            scheme=target.scheme, host=target.raw_host, port=target.port
-        )
+            raise Forbidden(f"{name}: {error}") from None
+        assert host is not None
+        assert port is not None
+        return self._scopes.headers_for(scheme=target.scheme, host=host, port=port)
 
     # -- the session -------------------------------------------------------------------------------
 

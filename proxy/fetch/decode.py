@@ -34,6 +34,7 @@ class Decoder:
         self._parts: list[bytes] = []
         self._size = 0
         self._unpacker: zlib._Decompress | None = None  # of the gzip member that has begun
+        self._members = 0  # that are complete
 
     def feed(self, chunk: bytes) -> None:
         """Take the next chunk of the body."""
@@ -42,6 +43,10 @@ class Decoder:
             return
         while chunk:
             if self._unpacker is None:  # the first member, or one more (RFC 1952, 2.2)
+                if self._members:
+                    chunk = chunk.lstrip(b"\0")  # padding, as gzip(1) has it
+                    if not chunk or self._deflate:
+                        return
                 self._unpacker = zlib.decompressobj(self._wbits(chunk[0]))
             try:
                 room = self._max_bytes - self._size + 1
@@ -49,10 +54,8 @@ class Decoder:
             except zlib.error:
                 raise Unavailable(f"{self._name}: its content coding is damaged") from None
             if self._unpacker.eof:
-                # Zeros behind the trailer are padding, as gzip(1) has it.
-                chunk, self._unpacker = self._unpacker.unused_data.lstrip(b"\0"), None
-                if self._deflate:
-                    return
+                chunk, self._unpacker = self._unpacker.unused_data, None
+                self._members += 1
             else:
                 chunk = self._unpacker.unconsumed_tail
 

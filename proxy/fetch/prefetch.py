@@ -7,7 +7,7 @@ The contract, for one stream on the event loop:
    each of them; over that their sockets are not read, and TCP holds the origin.  None is requested
    before there is room for what it will probably take, so that few connections stand still.
 3. An error comes out where its segment stands in line: all before it is delivered first.
-4. One GET that succeeds per segment.  A failed attempt goes on where it stopped (Range and If-Range);
+4. One GET that succeeds per segment.  A failed attempt goes on where it stopped (Range, If-Range);
    without a validator it starts again, and what was delivered before is compared by its hash.
    Never a byte twice, never one missing: where that cannot be proved, the segment has failed.
 5. Leaving `deliver`, in whatever way, leaves no task and no connection of its own behind.
@@ -24,7 +24,7 @@ import hashlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from proxy.errors import ProxyError
 from proxy.fetch.body import Body
@@ -39,9 +39,6 @@ from proxy.fetch.events import (
 from proxy.fetch.faults import Attempted, Unavailable
 from proxy.fetch.retry import is_retryable, retrying
 from proxy.hls.model import Segment
-
-if TYPE_CHECKING:
-    from hashlib import _Hash
 
 __all__ = ["Prefetcher", "Sink"]
 
@@ -58,7 +55,7 @@ LATE_STATUSES = frozenset({401, 403, 404, 410})
 
 
 class Sink(Protocol):
-    """Who takes the segments; awaiting it is backpressure.  Its errors end the delivery as they are.
+    """Who takes the segments; awaiting it is backpressure, and its errors end the delivery.
 
     For each segment `begin`, then `write` for every chunk, then `end`; `begin` comes when the first
     chunk is there (or when a segment turned out empty).
@@ -87,7 +84,7 @@ class _Job:
     received_bytes: int = 0  # taken over, that is: delivered or buffered
     total_bytes: int | None = None  # as announced
     validator: str | None = None  # with which the next attempt may go on
-    digest: _Hash | None = None  # of all that was received, where there is no validator
+    digest: hashlib.blake2b | None = None  # of all that was received, where there is no validator
     begun: bool = False  # the sink has seen something of it
     direct: bool = False  # the fetching task writes to the sink itself
     fetched: bool = False
@@ -104,7 +101,9 @@ class Prefetcher:
     """Fetches the segments of one stream; use it for one `deliver`.
 
     `allowance` gives the bytes that may wait in memory now: it is asked again all the time, since a
-    stream's share changes while others come and go.  `on_event` is called on the event loop.
+    stream's share changes while others come and go (a share that grows is noticed when a segment is
+    done).  Besides, each connection holds up to twice `Settings.read_buffer_bytes`.  `on_event` is
+    called on the event loop and must not raise.
     """
 
     def __init__(
@@ -163,6 +162,7 @@ class Prefetcher:
                             job.task.cancel()
         finally:
             self._line.clear()
+            self._buffered_bytes = 0
             if isinstance(segments, AsyncGenerator):
                 await segments.aclose()
         if failure is not None:
@@ -335,8 +335,11 @@ class Prefetcher:
         job.buffer.append(chunk)
         job.buffered_bytes += len(chunk)
         self._buffered_bytes += len(chunk)
-        while not job.direct and self._buffered_bytes >= self._allowance():
+        while self._over_allowance(job):
             await self._credit.wait()
+
+    def _over_allowance(self, job: _Job) -> bool:
+        return not job.direct and self._buffered_bytes >= self._allowance()
 
     async def _take_up(self, job: _Job, body: Body) -> bytes:
         """Find where the body goes on; return the first chunk that is new."""
@@ -364,22 +367,23 @@ class Prefetcher:
 
     async def _skip_known(self, job: _Job, body: Body) -> bytes:
         """Read over what was received before, and make sure that it is the same."""
-        expected = job.digest.digest() if job.digest is not None else None
-        digest = hashlib.blake2b()
-        if job.validator is not None and body.validator != job.validator:
+        if job.digest is None and body.validator != job.validator:
             raise _changed()
-        left = job.received_bytes
-        while left:
+        digest = hashlib.blake2b()
+        left_bytes = job.received_bytes
+        chunk = b""
+        while left_bytes:
             chunk = await body.read()
             if not chunk:
                 raise _changed()
-            known, rest = chunk[:left], chunk[left:]
-            if expected is not None:
+            known, chunk = chunk[:left_bytes], chunk[left_bytes:]
+            left_bytes -= len(known)
+            if job.digest is not None:
                 digest.update(known)
-            left -= len(known)
-        if expected is not None and digest.digest() != expected:
+        if job.digest is not None and digest.digest() != job.digest.digest():
             raise _changed()
-        return rest or await body.read()
+        job.validator = body.validator
+        return chunk or await body.read()
 
     def _start_again(self, job: _Job) -> None:
         """Forget what is buffered; what the sink has seen cannot be taken back."""

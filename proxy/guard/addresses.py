@@ -166,7 +166,11 @@ class AddressPolicy:
                 msg = f"allowed_hosts: {pattern!r} is no host (ASCII, no port), *.host or *"
                 raise ValueError(msg)
         hosts = tuple(_normal_host(pattern.strip("[]")) for pattern in self.allowed_hosts)
-        networks = tuple(ipaddress.ip_network(text) for text in self.allowed_networks)
+        try:
+            networks = tuple(ipaddress.ip_network(text) for text in self.allowed_networks)
+        except ValueError as error:
+            msg = f"allowed_networks: {error}"
+            raise ValueError(msg) from None
         own = frozenset(
             (_unmapped(ipaddress.ip_address(host)), port) for host, port in self.own_listeners
         )

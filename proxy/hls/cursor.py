@@ -54,7 +54,7 @@ class Update:
 
     segments: tuple[Segment, ...] = ()  # new ones, to be played after all before
     lost: int = 0  # segments that came and went unseen; they belong before `segments`
-    restarted: bool = False  # numbers began anew: these segments do not continue those before
+    restarted: bool = False  # numbers began anew; how much is missing before cannot be known
 
 
 class SegmentCursor:
@@ -156,10 +156,12 @@ class SegmentCursor:
     def _start_index(self, playlist: MediaPlaylist) -> int:
         """Return the index of the segment to start with: the last that begins by the start."""
         position_s = self._start_position_s(playlist)
-        begins_s = 0.0
+        if position_s <= 0:
+            return 0
+        ends_s = 0.0
         for index, segment in enumerate(playlist.segments):
-            begins_s += segment.duration_s
-            if position_s < begins_s - TOLERANCE_S:
+            ends_s += segment.duration_s
+            if position_s < ends_s - TOLERANCE_S:
                 return index
         return len(playlist.segments) - 1
 
@@ -169,7 +171,7 @@ class SegmentCursor:
         hold_back_s = self._settings.hold_back_targets * playlist.target_duration_s
         start = playlist.start or self._start
         if self._start_s is not None:
-            if self._start_s >= duration_s:
+            if self._start_s >= max(duration_s, TOLERANCE_S):
                 raise StartBeyondEnd(
                     f"start {self._start_s:.3f} s, but the playlist has {duration_s:.3f} s"
                 )
@@ -202,13 +204,13 @@ class SegmentCursor:
     def _shift_of(self, playlist: MediaPlaylist, listed_first: int) -> int | None:
         """Return what to add to the playlist's numbers to get ours; None: they began anew.
 
-        Numbers that go on are believed, within reason.  Where they stand still or fall back, what
-        is listed decides: segments known under these numbers (an older copy, from another server of
+        Numbers that are all new are believed, within reason.  Otherwise what is listed decides:
+        segments known under these numbers (as it should be, or an older copy from another server of
         a CDN), segments known under others (EXT-X-MEDIA-SEQUENCE is missing, or was reset), or
-        unknown ones (an encoder that was restarted, or addresses with nothing but tokens in them).
+        unknown ones (tokens in the paths; or, if the numbers fell back, an encoder restarted).
         """
         first = listed_first + self._shift
-        if first > self._first:
+        if first >= self._next:
             return self._shift if first - self._next <= MEMORY_SEGMENTS else None
         shifts: list[int] = []
         for segment in playlist.segments:
@@ -220,7 +222,7 @@ class SegmentCursor:
                 shifts.append(numbers[0] - segment.sequence)
         if shifts:
             return shifts[-1]
-        return self._shift if first == self._first else None
+        return self._shift if first >= self._first else None
 
     def _completed(
         self, new: tuple[Segment, ...], playlist: MediaPlaylist, first: int

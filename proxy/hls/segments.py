@@ -208,12 +208,13 @@ class MediaReader(TagReader):
                 f"more than {self._context.limits.segments} segments", line=line.number
             )
         address = self._address(self._substitute(line.value, line), line)
-        if self._duration_s is None:
+        duration_s = self._target_duration_s if self._duration_s is None else self._duration_s
+        if duration_s is None:
             self._without_duration.append(index)
         self._segments.append(
             Segment(
                 uri=address,
-                duration_s=self._duration_s or 0.0,
+                duration_s=duration_s or 0.0,
                 sequence=self._media_sequence + self._skipped_segments + index,
                 discontinuity_sequence=(
                     self._first_discontinuity_sequence + self._discontinuity_sequence

@@ -139,7 +139,7 @@ class TagReader:
             try:
                 address = urljoin(self._context.base_url, uri)
             except ValueError:
-                raise malformed(line, "has an address that is none") from None
+                raise malformed(line, "has an address that cannot be read") from None
         self._spend(len(address), line)
         return address
 
@@ -183,7 +183,7 @@ class TagReader:
 def malformed(line: Line, what: str) -> PlaylistError:
     """Return the error that says what is wrong with `line`; never with its text, which may be
     secret."""
-    return PlaylistError(f"{line.tag or 'the address'} {what}", line=line.number)
+    return PlaylistError(f"{line.tag or 'the URI line'} {what}", line=line.number)
 
 
 def is_yes(attributes: Mapping[str, str], name: str) -> bool:

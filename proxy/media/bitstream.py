@@ -41,6 +41,10 @@ class Path(Protocol):
     pending: bool  # whether a sample has been begun that more packets belong to
 
     @property
+    def format(self) -> object:
+        """What a sample entry says that must not change within a track."""
+
+    @property
     def ready(self) -> bool:
         """Whether the rest can be told: the first decodable packet has been fed."""
 
@@ -98,6 +102,10 @@ class _VideoPath:
         self.left_out = 0
         self._sets: dict[int, list[bytes]] = {}  # by NAL unit type, the latest of each
         self._entry = b""
+
+    @property
+    def format(self) -> object:
+        return self.codec  # parameter sets may change: they are in the samples
 
     def _type(self, unit: memoryview) -> int:
         raise NotImplementedError
@@ -369,6 +377,6 @@ _PATHS: dict[str, Callable[[], Path]] = {
 COPYABLE = frozenset(_PATHS)
 
 
-def path_for(codec: str) -> Path:
+def path_for(codec: str, config: bytes = b"") -> Path:  # noqa: ARG001 - for MP4 sources
     """Return a fresh path for a codec in `COPYABLE` (FFmpeg's name)."""
     return _PATHS[codec]()

@@ -1,4 +1,4 @@
-"""MPEG-TS in, packets of the chosen tracks out: libavformat, fenced.
+"""One section in, packets of the chosen tracks out: libavformat, fenced.
 
 libavformat is told the format, does no IO of its own, opens no video decoder and probes no further
 than it must: of two packets of a stream it knows all that we ask it (see `_OPTIONS`).  What it does
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Self
 
 import av
 from av.codec.context import CodecContext
@@ -19,6 +19,7 @@ from av.container import InputContainer
 from proxy.errors import CorruptMedia, SpliceIncompatible, UnsupportedCodec
 from proxy.media.bitstream import COPYABLE
 from proxy.media.psi import Program, ProgramReader
+from proxy.media.section import Format, Input
 
 # Measured over 50 segments of the corpus against unlimited probing: the same packets in the same
 # order, and every time that is stated is stated alike; opening takes 0.2-0.9 ms instead of 2-12 ms.
@@ -33,17 +34,13 @@ _OPTIONS = {
     "analyzeduration": "1",
     "probesize": "1000000",
     "protocol_whitelist": "none",
-    "format_whitelist": "mpegts",
     "max_streams": "64",
 }
 
+# libavformat compares the whole name of a demuxer.
+_WHITELIST = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2"}
+
 _BUFFER_BYTES = 32 * 1024
-
-
-class Readable(Protocol):
-    """A file-like object; see `ring.RingBuffer` for the contract of `read`."""
-
-    def read(self, n: int, /) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,12 +52,14 @@ class SourceTrack:
     codec: str  # FFmpeg's name
     timescale: int
     language: str | None = None
+    config: bytes = b""  # extradata, where the container has it (MP4)
+    wraps: bool = False  # whether its clock has 33 bits
 
 
 class _Tap:
     """Shows the bytes to the program reader on their way into the demuxer."""
 
-    def __init__(self, source: Readable, programs: ProgramReader) -> None:
+    def __init__(self, source: Input, programs: ProgramReader) -> None:
         self._source = source
         self._programs = programs
 
@@ -81,28 +80,46 @@ def codec_name(stream: av.stream.Stream) -> str | None:
 
 
 class Demuxer:
-    """An open MPEG-TS; a context manager.
+    """An open section; a context manager.
+
+    Args:
+        source: read to the end of the section.
+        format: of the section.
+        video: whether video is wanted.
+        audio: whether audio is wanted.
+        language: of the audio track.
 
     Raises:
-        av.FFmpegError: it is none.
+        av.FFmpegError: it is of another format.
         UnsupportedCodec, CorruptMedia: see `choose_tracks`.
     """
 
     def __init__(
-        self, source: Readable, *, video: bool = True, language: str | None = None
+        self,
+        source: Input,
+        format: Format = "mpegts",  # noqa: A002 - the field's word
+        *,
+        video: bool = True,
+        audio: bool = True,
+        language: str | None = None,
     ) -> None:
         programs = ProgramReader()
         self._container: InputContainer = av.open(
-            _Tap(source, programs),
+            _Tap(source, programs) if format == "mpegts" else source,
             "r",
-            format="mpegts",
-            options=_OPTIONS,
+            format=format,
+            options={**_OPTIONS, "format_whitelist": _WHITELIST.get(format, format)},
             io_open=_deny,
             buffer_size=_BUFFER_BYTES,
         )
         try:
             self.tracks = choose_tracks(
-                list(self._container.streams), programs.programs, video=video, language=language
+                list(self._container.streams),
+                programs.programs,
+                video=video,
+                audio=audio,
+                language=language,
+                wraps=format == "mpegts",
             )
         except BaseException:
             self._container.close()
@@ -112,7 +129,11 @@ class Demuxer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # Containers sit in reference cycles: without this, their buffers stay until a collection.
+        self.close()
+
+    def close(self) -> None:
+        """Free it.  Containers sit in reference cycles: without this, their buffers stay until a
+        collection."""
         self._container.close()
 
     def packets(self) -> Iterator[av.Packet[Any]]:
@@ -134,10 +155,24 @@ class Demuxer:
                 yield packet
 
 
+def _config(stream: av.stream.Stream, codec: str, *, described: bool) -> bytes:
+    """Return the extradata where it is the container's word: MP4, and Opus everywhere."""
+    if not described and codec != "opus":
+        return b""
+    return bytes(stream.codec_context.extradata or b"")
+
+
+def _language(stream: av.stream.Stream) -> str | None:
+    language = stream.language
+    return None if language in {None, "und"} else language
+
+
 def _chosen_program(
     streams: Sequence[av.stream.Stream], programs: Sequence[Program]
 ) -> dict[int, av.stream.Stream]:
     """Return the streams, by PID, of the first program with audio or video."""
+    if not programs:
+        return {stream.index: stream for stream in streams}
     by_pid = {stream.id: stream for stream in streams}
     for program in programs:
         mine = {s.pid: by_pid[s.pid] for s in program.streams if s.pid in by_pid}
@@ -172,14 +207,18 @@ def choose_tracks(
     programs: Sequence[Program],
     *,
     video: bool,
+    audio: bool,
     language: str | None,
+    wraps: bool,
 ) -> list[SourceTrack]:
     """Choose what is copied: the first video and one audio track of one program.
 
     Args:
         streams: what libavformat found.
         programs: what PAT and PMTs announce; may be empty.
-        video: False for audio alone.
+        video: whether video is wanted.
+        audio: whether audio is wanted.
+        wraps: whether their clock has 33 bits.
         language: of the audio track; the first that can be copied where none has it.
 
     Raises:
@@ -191,7 +230,7 @@ def choose_tracks(
     refused: dict[str, list[str]] = {"video": [], "audio": []}
     for pid, stream in _chosen_program(streams, programs).items():
         kind = stream.type
-        if (kind != "video" or not video) and kind != "audio":
+        if (kind != "video" or not video) and (kind != "audio" or not audio):
             continue
         entry = announced.get(pid)
         codec = codec_name(stream) or (entry and entry.codec)
@@ -201,7 +240,9 @@ def choose_tracks(
                 kind=kind,
                 codec=codec,
                 timescale=stream.time_base.denominator if stream.time_base else 90000,
-                language=entry.language if entry else None,
+                language=entry.language if entry else _language(stream),
+                config=_config(stream, codec, described=not wraps),
+                wraps=wraps,
             )
             found[kind].append(track)
         else:
@@ -213,8 +254,8 @@ def choose_tracks(
             detail = f"Players of MP4 do not take this {kind_} codec: {listed}."
             raise UnsupportedCodec(f"{kind_}: {listed}", detail=detail)
     spoken = (t for t in found["audio"] if language and _matches(t.language, language))
-    audio = next(spoken, None) or next(iter(found["audio"]), None)
-    chosen = [*found["video"][:1], *([audio] if audio else [])]
+    heard = next(spoken, None) or next(iter(found["audio"]), None)
+    chosen = [*found["video"][:1], *([heard] if heard else [])]
     if not chosen:
-        raise CorruptMedia("the transport stream announces no audio and no video")
+        raise CorruptMedia("the source announces nothing of what is wanted of it")
     return chosen

@@ -1,42 +1,49 @@
-"""The remux: packets of a transport stream become fragments of an MP4; nothing is re-encoded.
+"""The remux: packets of the source become fragments of an MP4; nothing is re-encoded.
 
-`remux(source, emit)` is a plain function that blocks until the source ends; it runs on a worker
-thread, and would run as well in a process of its own.  In four steps:
+`remux(inputs, emit)` is a plain function that blocks until the inputs end; it runs on a worker
+thread, and would run as well in a process of its own.  For each section of the source:
 
-1. `Demuxer` opens the source and chooses the tracks.
-2. Priming: packets are held until every track has shown its first sample, so that the sample
-   entries and the one shift of the timeline are known.  A track that the source announces and that
+1. A `Demuxer` opens it and chooses the tracks.
+2. Priming: packets are held until every track has shown its first samples, so that the sample
+   entries and the shift of the timeline are known.  A track that the source announces and that
    stays silent for 2 s of media is given up: it holds nobody up.
-3. The init segment leaves, and the held packets with it.
+3. At the start, the init segment leaves; then the held packets do.
 4. Every further packet is placed in time and handed to the `Fragmenter`.
 
+A clock that jumps without a word (no EXT-X-DISCONTINUITY) leads back to step 2, track by track.
+Two inputs (separate audio) are read by turns, whichever is behind.
 Errors of PyAV are translated here and nowhere else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import av
 
-from proxy.errors import CorruptMedia, ProxyError, RemuxFailed
-from proxy.media.bitstream import Sample, path_for
+from proxy.errors import CorruptMedia, ProxyError, RemuxFailed, SpliceIncompatible
 from proxy.media.boxes import TrackBox, init_segment
-from proxy.media.demux import Demuxer, Readable, SourceTrack
+from proxy.media.demux import Demuxer, SourceTrack
 from proxy.media.fragment import Fragmenter, InitSegment, Part
+from proxy.media.lane import Held, Lane
 from proxy.media.nal import BitstreamError
 from proxy.media.ring import BridgeClosed
-from proxy.media.timeline import TimelineJumped, Times, TrackTimeline, align
+from proxy.media.section import Input, Section
+from proxy.media.timeline import align, align_after
 
 SILENT_S = 2  # seconds of media after which an announced track counts as absent
 
 # Bytes held while priming before the source is called damaged: more than two seconds of any
 # stream that HLS is used for, and little enough to have it for each of many streams.
 _PRIMING_BYTES = 32 * 1024 * 1024
+
+# Packets that nothing can decode at the start before the source is called damaged: half a minute
+# of pictures at 60 per second without a random access point.
+_NO_START_PACKETS = 1800
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,7 @@ class Wish:
     video: bool = True  # False: audio alone
     language: str | None = None  # of the audio track
     duration_s: float | None = None  # of the whole presentation, where it is known
+    skip_splices: bool = False  # leave sections out that the output cannot take
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,249 +62,305 @@ class Counts:
 
     packets: dict[str, int] = field(default_factory=dict)  # by kind: those that were copied
     left_out: dict[str, int] = field(default_factory=dict)  # by reason
+    sections_skipped: int = 0
 
 
-# Packets that nothing can decode at the start before the source is called damaged: half a minute
-# of pictures at 60 per second without a random access point.
-_NO_START_PACKETS = 1800
+class _Feed:
+    """One input, as packets: section after section on one clock."""
 
+    def __init__(self, source: Input, *, video: bool, audio: bool, language: str | None) -> None:
+        self._source = source
+        self._wants: dict[str, Any] = {"video": video, "audio": audio, "language": language}
+        self._demuxer: Demuxer | None = None
+        self._packets: Iterator[av.Packet[Any]] = iter(())
+        self.next: Section | None = None  # the section that is to be opened next
+        self.lanes: dict[int, Lane] = {}  # by stream index
+        self.exhausted = False  # on this clock
 
-class _Track:
-    """One track on its way from the source to the output."""
+    def advance(self) -> None:
+        """Find out what comes next."""
+        self.next = self._source.next_section()
 
-    def __init__(self, source: SourceTrack) -> None:
-        self.source = source
-        self.path = path_for(source.codec)
-        self.timeline: TrackTimeline | None = None  # known when the path is ready
-        self.held: list[_Held] = []  # samples that wait for the end of priming
-        self.index = -1  # its place in the output, once it has one
-        self.copied = 0
-        self._begun: Times | None = None  # times of a sample that more packets belong to
+    def open(self) -> Sequence[SourceTrack]:
+        """Open the next section and return its tracks."""
+        assert self.next is not None
+        self.close()
+        self._demuxer = Demuxer(self._source, self.next.format, **self._wants)
+        self._packets = self._demuxer.packets()
+        self.exhausted = False
+        return self._demuxer.tracks
 
-    @property
-    def is_video(self) -> bool:
-        return self.source.kind == "video"
+    def packet(self) -> av.Packet[Any] | None:
+        """Return the next packet of the section; None at its end."""
+        return next(self._packets, None)
 
-    def feed(self, packet: av.Packet[Any]) -> _Held | None:
-        """Take a packet; return the sample that it completes, or None."""
-        sync = packet.is_keyframe
-        sample = self.path.feed(memoryview(packet), keyframe=sync)
-        if sample is None and not self.path.pending:
-            return None
-        times = self._times(packet.pts, packet.dts)
-        self.copied += 1
-        if self.path.pending:
-            self._begun = self._begun or times
-            return None
-        if self._begun is not None:
-            times, self._begun = self._begun, None
-        assert sample is not None
-        return times, sample, sync
+    def position_s(self) -> float:
+        """How far it has been read, in seconds of the source's clock."""
+        positions = [lane.position_s for lane in self.lanes.values()]
+        return min((p for p in positions if p is not None), default=float("-inf"))
 
-    def flush(self) -> _Held | None:
-        """Return a sample that the end of the source leaves incomplete."""
-        sample = self.path.flush()
-        return None if sample is None else (self._begun, sample, True)
-
-    def _times(self, pts: int | None, dts: int | None) -> Times | None:
-        """Return the packet's times, or None while the source has not stated any yet."""
-        if self.timeline is None:
-            self.timeline = TrackTimeline(
-                timescale=self.source.timescale,
-                frame_ticks=self.path.frame_duration_s() * self.source.timescale,
-                reorder_frames=self.path.reorder_frames(),
-                steady=not self.is_video,
-            )
-        if pts is None and dts is None and not self.timeline.anchored:
-            return None
-        return self.timeline.fill(pts, dts)
-
-    def hold(self, held: _Held) -> None:
-        """Keep a sample during priming, and date those before the first one with times."""
-        self.held.append(held)
-        times = held[0]
-        unknown = len(self.held) - 1
-        if times is not None and unknown and self.held[unknown - 1][0] is None:
-            assert self.timeline is not None
-            earlier = self.timeline.fill_backwards(unknown, times)
-            self.held[:unknown] = [
-                (found, sample, sync)
-                for found, (_, sample, sync) in zip(earlier, self.held, strict=False)
-            ]
-
-    def is_primed(self) -> bool:
-        """Whether its first sample and its earliest presentation time are known."""
-        if not self.held or self.held[0][0] is None:
-            return False
-        if not self.is_video:
-            return True
-        # Pictures that are shown before the first one follow it at once; the first that is shown
-        # behind it ends them.  The first fragment needs that picture anyhow.
-        first = self.held[0][0][0]
-        return any(times is not None and times[0] > first for times, _, _ in self.held)
-
-    def span_s(self) -> float:
-        """Seconds of media that are held."""
-        if len(self.held) < 2 or self.held[0][0] is None or self.held[-1][0] is None:
-            return 0.0
-        return (self.held[-1][0][1] - self.held[0][0][1]) / self.source.timescale
-
-    def first_times(self) -> list[Times]:
-        return [times for times, _, _ in self.held if times is not None]
-
-
-_Held = tuple[Times | None, Sample, bool]  # times, bytes, whether it is a sync sample
+    def close(self) -> None:
+        if self._demuxer is not None:
+            self._demuxer.close()
+            self._demuxer = None
+            self._packets = iter(())
 
 
 class _Remux:
     """The state of one remux."""
 
     def __init__(
-        self, tracks: list[_Track], emit: Callable[[Part], None], wish: Wish, counts: Counts
+        self, feeds: Sequence[_Feed], emit: Callable[[Part], None], wish: Wish, counts: Counts
     ) -> None:
-        self._tracks = tracks
+        self._feeds = feeds
         self._emit = emit
         self._wish = wish
         self._counts = counts
+        self._lanes: list[Lane] = []  # all tracks there have been, in the order of the output
         self._held_bytes = 0
+        self._hole_s = 0.0  # missing before what is held
+        self._lead = Fraction(0)
+        self._origin = Fraction(0)
+        self._epoch = 0  # how many shifts there have been
+        self._new_clock = False  # whether a discontinuity came, and its tracks wait
         self._fragmenter: Fragmenter | None = None
 
-    def add(self, track: _Track, packet: av.Packet[Any]) -> None:
-        """Take a packet of a track."""
-        held = track.feed(packet)
-        if held is None:
-            if self._fragmenter is None and track.path.left_out >= _NO_START_PACKETS:
-                raise CorruptMedia(f"no random access point in {track.path.left_out} packets")
-        elif self._fragmenter is None:
-            track.hold(held)
-            self._held_bytes += held[1][1]
-            if self._is_primed():
-                self._start()
-        elif track.index >= 0:
-            self._place(track, held)
-        else:
-            self._counts.left_out["silent_track"] += 1
+    def run(self) -> None:
+        """Remux until the inputs end."""
+        for feed in self._feeds:
+            feed.advance()
+        while any(feed.next is not None for feed in self._feeds):
+            try:
+                self._run_clock()
+            except SpliceIncompatible:
+                if not self._wish.skip_splices or self._fragmenter is None:
+                    raise
+                self._skip_clock()
+        self._finish()
+
+    def _run_clock(self) -> None:
+        """Remux all sections of all inputs up to the next discontinuity."""
+        self._new_clock = True
+        for feed in self._feeds:
+            if feed.next is None:
+                raise SpliceIncompatible("one of two playlists has fewer discontinuities")
+            self._enter(feed, feed.next, discontinuity=True)
+        while True:
+            reading = [feed for feed in self._feeds if not feed.exhausted]
+            if not reading:
+                break
+            feed = min(reading, key=self._urgency)
+            packet = feed.packet()
+            if packet is not None:
+                self._add(feed, packet)
+                continue
+            for lane in feed.lanes.values():
+                self._take(lane, lane.flush())
+            feed.advance()
+            if feed.next is None or feed.next.discontinuity:
+                feed.exhausted = True
+            else:
+                self._enter(feed, feed.next, discontinuity=False)
+        if self._waiting():
+            self._start()
+
+    def _skip_clock(self) -> None:
+        """Leave out what is left up to the next discontinuity."""
+        self._counts.sections_skipped += 1
+        for lane in self._lanes:
+            lane.drop_held()
+        self._held_bytes = 0
+        for feed in self._feeds:
+            feed.close()
+            while not feed.exhausted:
+                feed.advance()
+                feed.exhausted = feed.next is None or feed.next.discontinuity
+
+    @staticmethod
+    def _urgency(feed: _Feed) -> float:
+        """Read what is not primed yet first, and then what is behind."""
+        if not all(lane.is_primed() for lane in feed.lanes.values()):
+            return float("-inf")
+        return feed.position_s()
+
+    def _enter(self, feed: _Feed, section: Section, *, discontinuity: bool) -> None:
+        """Open the section of a feed and tie its tracks to the lanes of the output."""
+        tracks = feed.open()
+        feed.lanes = {}
+        self._hole_s = max(self._hole_s, section.hole_s) if discontinuity else self._hole_s
+        for track in tracks:
+            lane = next((lane for lane in self._lanes if lane.kind == track.kind), None)
+            if lane is None:
+                if self._fragmenter is not None:
+                    raise SpliceIncompatible(f"{track.kind} appears in mid-stream")
+                lane = Lane(track)
+                self._lanes.append(lane)
+            lane.enter(track, section, discontinuity=discontinuity)
+            if discontinuity:
+                lane.epoch = self._epoch
+            feed.lanes[track.index] = lane
+        if discontinuity and self._fragmenter is not None:
+            self._check_vanished()
+
+    def _check_vanished(self) -> None:
+        present = {id(lane) for feed in self._feeds for lane in feed.lanes.values()}
+        if all(feed.lanes for feed in self._feeds):
+            for lane in self._lanes:
+                if lane.index >= 0 and id(lane) not in present:
+                    raise SpliceIncompatible(f"{lane.kind} vanishes in mid-stream")
+
+    # -- packets -----------------------------------------------------------------------------------
+
+    def _add(self, feed: _Feed, packet: av.Packet[Any]) -> None:
+        lane = feed.lanes.get(packet.stream_index)
+        if lane is None:
+            left_out = self._counts.left_out
+            left_out["other_streams"] = left_out.get("other_streams", 0) + 1
+            return
+        if lane.begins:
+            lane.near_s = self._near_s(lane)
+        held = lane.feed(packet)
+        if held:
+            self._take(lane, held)
+        elif self._fragmenter is None and lane.left_out >= _NO_START_PACKETS:
+            raise CorruptMedia(f"no random access point in {lane.left_out} packets")
+
+    def _near_s(self, begins: Lane) -> float | None:
+        """Where the other tracks are on the same clock: it wraps, and may have done so between."""
+        lanes = (lane for feed in self._feeds for lane in feed.lanes.values())
+        positions = (lane.position_s for lane in lanes if lane is not begins)
+        return next((position for position in positions if position is not None), None)
+
+    def _take(self, lane: Lane, samples: Sequence[Held]) -> None:
+        for held in samples:
+            if lane.waits and lane.epoch < self._epoch:
+                self._follow(lane, held)
+            elif lane.waits:
+                lane.held.append(held)
+                self._held_bytes += held.size
+                if self._is_primed():
+                    self._start()
+            elif lane.index >= 0:
+                self._place(lane, held)
+            else:
+                left_out = self._counts.left_out
+                left_out["silent_track"] = left_out.get("silent_track", 0) + 1
+
+    def _follow(self, lane: Lane, held: Held) -> None:
+        """The clock jumped for this track too: it moves as the others did."""
+        reserve = held.timeline.reserve([held.times])
+        held.timeline.start(origin=self._origin, lead=self._lead, reserve=reserve)
+        lane.epoch = self._epoch
+        lane.release()
+        self._place(lane, held)
+
+    def _place(self, lane: Lane, held: Held) -> None:
+        assert self._fragmenter is not None
+        pts, dts = held.timeline.place(held.times)
+        self._fragmenter.add(
+            lane.index,
+            pts,
+            dts,
+            sync=held.sync,
+            parts=held.parts,
+            size=held.size,
+            frame_ticks=held.timeline.frame_ticks * lane.packets_per_sample,
+        )
 
     # -- priming -----------------------------------------------------------------------------------
 
+    def _waiting(self) -> list[Lane]:
+        return [lane for lane in self._lanes if lane.waits and lane.held]
+
     def _is_primed(self) -> bool:
-        waiting = [track for track in self._tracks if not track.is_primed()]
-        if not waiting:
+        present = [lane for feed in self._feeds for lane in feed.lanes.values()]
+        unprimed = [lane for lane in present if lane.index >= 0 or self._fragmenter is None]
+        unprimed = [lane for lane in unprimed if not (lane.waits and lane.is_primed())]
+        if not unprimed and all(feed.lanes for feed in self._feeds):
             return True
         if self._held_bytes > _PRIMING_BYTES:
             raise CorruptMedia(f"nothing could begin within {_PRIMING_BYTES} bytes")
-        waited_s = max(track.span_s() for track in self._tracks)
-        return waited_s >= SILENT_S and all(
-            not track.held and not track.path.left_out for track in waiting
-        )
+        waited_s = max((lane.span_s() for lane in present if lane.waits), default=0.0)
+        return waited_s >= SILENT_S and all(lane.is_idle() for lane in unprimed)
 
     def _start(self) -> None:
-        """Send the init segment and what was held."""
-        present = [track for track in self._tracks if track.held]
-        silent = [track for track in self._tracks if not track.held]
+        """Fix the shift and send what was held."""
+        waiting = self._waiting()
+        if self._fragmenter is None:
+            self._begin(waiting)
+        elif waiting:
+            if self._new_clock and len(waiting) < sum(lane.index >= 0 for lane in self._lanes):
+                raise SpliceIncompatible("a track stays silent behind a discontinuity")
+            alignment = align_after(
+                [(lane.held[0].timeline, [held.times for held in lane.held]) for lane in waiting],
+                lead=self._lead,
+                hole_s=self._hole_s,
+            )
+            self._origin = alignment.origin
+            for lane, reserve in zip(waiting, alignment.reserves, strict=True):
+                lane.held[0].timeline.start(
+                    origin=alignment.origin, lead=alignment.lead, reserve=reserve
+                )
+        self._epoch += 1
+        self._new_clock = False
+        self._hole_s = 0.0
+        self._held_bytes = 0
+        for lane in waiting:
+            lane.epoch = self._epoch
+        released = [(lane, held) for lane in waiting for held in lane.release()]
+        released.sort(key=lambda pair: pair[1].decode_s)  # stable: each track keeps its order
+        for lane, held in released:
+            self._place(lane, held)
+
+    def _begin(self, present: Sequence[Lane]) -> None:
+        """Send the init segment."""
         if not present:
             raise CorruptMedia("no packet of any track can be decoded")
-        if silent:
-            self._counts.left_out["silent_track"] = 0
-        for track in present:
-            self._date_undated(track)
-        alignment = align([(_timeline(track), track.first_times()) for track in present])
+        alignment = align(
+            [(lane.held[0].timeline, [held.times for held in lane.held]) for lane in present],
+            hole_s=self._hole_s,
+        )
+        self._lead = alignment.lead
         boxes = []
-        for index, track in enumerate(present):
-            track.index = index
-            timescale = track.source.timescale
-            lead = _timeline(track).start(
+        for index, lane in enumerate(present):
+            lane.index = index
+            media_start = lane.held[0].timeline.start(
                 origin=alignment.origin, lead=alignment.lead, reserve=alignment.reserves[index]
             )
-            box = TrackBox(
-                track_id=index + 1,
-                timescale=timescale,
-                sample_entry=track.path.sample_entry(),
-                media_start=lead,
-                duration=round((self._wish.duration_s or 0) * timescale),
-                language=track.source.language,
-                picture=track.path.picture,
+            boxes.append(
+                TrackBox(
+                    track_id=index + 1,
+                    timescale=lane.timescale,
+                    sample_entry=lane.path.sample_entry(),
+                    media_start=media_start,
+                    duration=round((self._wish.duration_s or 0) * lane.timescale),
+                    language=lane.language,
+                    picture=lane.path.picture,
+                )
             )
-            boxes.append(box)
-        codecs = ",".join(track.path.rfc6381 for track in present)
+        for lane in self._lanes:
+            if lane.index < 0:  # silent: it is left out from now on
+                lane.waits = False
+                self._counts.left_out["silent_track"] = 0
+        codecs = ",".join(lane.path.rfc6381 for lane in present)
         self._emit(InitSegment(data=init_segment(boxes), codecs=codecs))
         self._fragmenter = Fragmenter(
-            [(track.index + 1, track.source.timescale, track.is_video) for track in present],
+            [(lane.index + 1, lane.timescale, lane.kind == "video") for lane in present],
             self._emit,
         )
-        held = [(track, sample) for track in present for sample in track.held]
-        for track in present:
-            track.held = []
-        held.sort(key=lambda pair: _decode_time_s(*pair))  # stable: each track keeps its order
-        for track, sample in held:
-            self._place(track, sample)
 
-    def _date_undated(self, track: _Track) -> None:
-        """A track whose packets never state a time begins with the others."""
-        if track.held[0][0] is not None:
-            return
-        starts = [
-            Fraction(times[0], other.source.timescale)
-            for other in self._tracks
-            for times in other.first_times()[:1]
-        ]
-        begin = round(min(starts, default=Fraction(0)) * track.source.timescale)
-        timeline = _timeline(track)
-        track.held = [
-            (timeline.fill(*((begin, begin) if position == 0 else (None, None))), sample, sync)
-            for position, (_, sample, sync) in enumerate(track.held)
-        ]
-
-    # -- streaming ---------------------------------------------------------------------------------
-
-    def _place(self, track: _Track, held: _Held) -> None:
-        times, (parts, size), sync = held
-        assert self._fragmenter is not None
-        assert times is not None
-        timeline = _timeline(track)
-        pts, dts = timeline.place(times)
-        self._fragmenter.add(
-            track.index,
-            pts,
-            dts,
-            sync=sync,
-            parts=parts,
-            size=size,
-            frame_ticks=timeline.frame_ticks * track.path.packets_per_sample,
-        )
-
-    def finish(self) -> None:
-        """Send what is left: the source has ended."""
-        for track in self._tracks:
-            rest = track.flush()
-            if rest is None:
-                continue
-            if self._fragmenter is None:
-                track.hold(rest)
-            elif track.index >= 0:
-                self._place(track, rest)
+    def _finish(self) -> None:
         if self._fragmenter is None:
-            self._start()
-        assert self._fragmenter is not None
+            raise CorruptMedia("no packet of any track can be decoded")
         self._fragmenter.finish()
 
     def count(self) -> None:
         """Sum up."""
-        for track in self._tracks:
-            if track.index >= 0:
-                self._counts.packets[track.source.kind] = track.copied
-            if track.path.left_out:
-                self._counts.left_out[f"undecodable_{track.source.kind}"] = track.path.left_out
-
-
-def _timeline(track: _Track) -> TrackTimeline:
-    assert track.timeline is not None
-    return track.timeline
-
-
-def _decode_time_s(track: _Track, held: _Held) -> float:
-    assert held[0] is not None
-    return held[0][1] / track.source.timescale
+        for lane in self._lanes:
+            if lane.index >= 0:
+                self._counts.packets[lane.kind] = lane.copied
+            if lane.left_out:
+                self._counts.left_out[f"undecodable_{lane.kind}"] = lane.left_out
 
 
 @contextmanager
@@ -306,48 +370,48 @@ def _translated() -> Iterator[None]:
         yield
     except (ProxyError, BridgeClosed):
         raise
-    except (av.FFmpegError, BitstreamError, TimelineJumped) as error:
+    except (av.FFmpegError, BitstreamError) as error:
         raise CorruptMedia(f"{type(error).__name__}: {error}") from error
     except Exception as error:
         raise RemuxFailed(f"{type(error).__name__}: {error}") from error
 
 
 def remux(
-    source: Readable,
+    inputs: Sequence[Input],
     emit: Callable[[Part], None],
     wish: Wish | None = None,
     counts: Counts | None = None,
 ) -> None:
-    """Remux a transport stream into a fragmented MP4.
+    """Remux one or two sources into a fragmented MP4.
 
     Args:
-        source: file-like object with the transport stream; read to its end.
+        inputs: one; or two, of which the first has the video and the second the audio.
         emit: called with one InitSegment and then with Fragments; may block.
         wish: which tracks.
         counts: filled in, also when this raises.
 
     Raises:
         UnsupportedCodec: players of MP4 do not take what it holds.
-        CorruptMedia: it is no transport stream, or nothing in it can be decoded.
+        CorruptMedia: it is no media, or nothing in it can be decoded.
         SpliceIncompatible: it changes in mid-stream in a way that one sample entry cannot tell.
         RemuxFailed: our own fault.
-        Whatever `source.read` and `emit` raise, as far as it is of our family.
+        Whatever the inputs and `emit` raise, as far as it is of our family.
     """
     wish = wish or Wish()
     counts = counts or Counts()
-    with _translated(), Demuxer(source, video=wish.video, language=wish.language) as demuxer:
-        tracks = {track.index: _Track(track) for track in demuxer.tracks}
-        state = _Remux(list(tracks.values()), emit, wish, counts)
-        others = 0
-        try:
-            for packet in demuxer.packets():
-                track = tracks.get(packet.stream_index)
-                if track is None:
-                    others += 1
-                else:
-                    state.add(track, packet)
-            state.finish()
-        finally:
-            if others:
-                counts.left_out["other_streams"] = others
-            state.count()
+    apart = len(inputs) > 1
+    feeds = [
+        _Feed(
+            source,
+            video=wish.video and position == 0,
+            audio=not apart or position == 1,
+            language=wish.language,
+        )
+        for position, source in enumerate(inputs)
+    ]
+    state = _Remux(feeds, emit, wish, counts)
+    with _translated(), ExitStack() as stack:
+        stack.callback(state.count)
+        for feed in feeds:
+            stack.callback(feed.close)
+        state.run()

@@ -1,13 +1,13 @@
 """Bridge 1: from the event loop to a worker thread; a ring of byte chunks, bounded in bytes, that
-reads like a file.
+reads like a file, section by section.
 
-Threads: `write`, `finish` and `fail` are called on the event loop, `read` on one worker thread,
-`close` and `relax` from either.
+Threads: `begin`, `write`, `finish` and `fail` are called on the event loop, `next_section` and
+`read` on one worker thread, `close` and `relax` from either.
 
 Rules of this file:
 1. `read(n)` returns at most n bytes (PyAV copies what it gets without checking) and blocks only
-   while there is nothing to return; `b""` is the end.  There is no `seek`, `tell` or `name`: with a
-   name, libavformat would choose a demuxer by its extension.
+   while there is nothing to return; `b""` is the end of the section.  There is no `seek`, `tell`
+   or `name`: with a name, libavformat would choose a demuxer by its extension.
 2. An error is delivered where it occurred: after the bytes before it, once; then comes the end.
 3. A writer waits while the ring is full, and is let go when half of it has been read.
 """
@@ -19,6 +19,7 @@ import threading
 from collections import deque
 from contextlib import suppress
 
+from proxy.media.section import Section
 from proxy.media.turn import TurnGate
 
 # A reader that waits is woken for every chunk until the first fragment is out, and then when this
@@ -47,7 +48,7 @@ class RingBuffer:
         self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
-        self._chunks: deque[bytes] = deque()
+        self._chunks: deque[bytes | Section] = deque()
         self._size = 0
         self._wake_bytes = 1
         self._reader_waits = False
@@ -66,6 +67,12 @@ class RingBuffer:
         return self._size
 
     # -- event loop --------------------------------------------------------------------------------
+
+    def begin(self, section: Section) -> None:
+        """Say that what is written from now on is another section."""
+        with self._changed:
+            self._chunks.append(section)
+            self._changed.notify()
 
     async def write(self, chunk: bytes) -> None:
         """Append a chunk, and wait until there is room for another one.
@@ -104,37 +111,75 @@ class RingBuffer:
 
     # -- worker thread -----------------------------------------------------------------------------
 
+    def next_section(self) -> Section | None:
+        """Go to the next section, dropping what is left of this one; None at the end.
+
+        Raises:
+            Exception: what `fail` was given.
+        """
+        while True:
+            self._await_something()
+            with self._changed:
+                if not self._chunks or self._closed:
+                    self._raise_error()
+                    return None
+                chunk = self._chunks.popleft()
+                if isinstance(chunk, Section):
+                    return chunk
+                self._consume(len(chunk))
+
     def read(self, n: int) -> bytes:
-        """Return the next 1 to n bytes, or `b""` at the end; waits while there are none."""
-        if not self._has_something():
-            with self._gate.released(), self._changed:
-                self._wait()
+        """Return the next 1 to n bytes, or `b""` at the end of the section; waits for them.
+
+        Raises:
+            Exception: what `fail` was given, behind the last byte before it.
+        """
+        self._await_something()
         with self._changed:
-            if self._closed or not self._chunks:
-                error, self._error = self._error, None
-                if error is not None and not self._closed:
-                    raise error
+            if not self._chunks or self._closed:
+                self._raise_error()
                 return b""
             chunk = self._chunks[0]
+            if isinstance(chunk, Section):
+                return b""
             if len(chunk) <= n:
                 self._chunks.popleft()
             else:
                 self._chunks[0] = chunk[n:]
                 chunk = chunk[:n]
-            self._size -= len(chunk)
-            if self._room is not None and self._size * 2 <= self.capacity_bytes:
-                self._make_room()
+            self._consume(len(chunk))
             return chunk
+
+    def _await_something(self) -> None:
+        if not self._has_something():
+            with self._gate.released(), self._changed:
+                self._wait()
+
+    def _raise_error(self) -> None:
+        error, self._error = self._error, None
+        if error is not None and not self._closed:
+            raise error
+
+    def _consume(self, size: int) -> None:
+        self._size -= size
+        if self._room is not None and self._size * 2 <= self.capacity_bytes:
+            self._make_room()
 
     def _has_something(self) -> bool:
         return bool(self._chunks) or self._finished or self._closed
 
+    def _is_enough(self) -> bool:
+        return (
+            self._size >= min(self._wake_bytes, self.capacity_bytes)
+            or isinstance(self._chunks[-1] if self._chunks else None, Section)
+            or self._finished
+            or self._closed
+        )
+
     def _wait(self) -> None:
         self._reader_waits = True
         try:
-            while not self._has_something() or (
-                self._size < self._wake_bytes and not self._finished and not self._closed
-            ):
+            while not self._has_something() or not self._is_enough():
                 if not self._changed.wait(_PATIENCE_S if self._size else None) and self._size:
                     break
         finally:

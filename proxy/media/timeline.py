@@ -6,9 +6,12 @@ Rules of this file:
    share.  Only decode times are moved, and only as far as rule 3 needs.
 3. Decode times leave here strictly increasing, from 0 or more, and not behind their presentation
    time wherever that can be had.
+4. Where the source's clock starts anew, all tracks get one new shift: the smallest with which no
+   track overlaps itself.
 
 `TrackTimeline.fill` says what the source left out, in the source's own ticks.  When the first
-packets of all tracks are known, `align` finds the shift, and `TrackTimeline.place` applies it.
+packets of all tracks are known, `align` (or, later on, `align_after`) finds the shift, `start`
+fixes it, and `place` applies it.
 """
 
 from __future__ import annotations
@@ -19,51 +22,86 @@ from fractions import Fraction
 
 Times = tuple[int, int]  # presentation time, decode time; in ticks of the track
 
+# A step back of a muxer's jitter is repaired; one of a whole second is another timeline.  A step
+# ahead is a hole, which is kept, up to what ffmpeg too takes for one (dts_delta_threshold).
+_JUMP_BACK_S = 1
+_JUMP_AHEAD_S = 10
+
 
 class TimelineJumped(ValueError):
-    """The source's clock stepped back further than a repair may hide."""
+    """The source's clock jumped: this packet and those behind it belong to another timeline."""
 
 
-# A step back of a muxer's jitter is repaired; one of a whole second is another timeline.
-_JUMP_S = 1
+def nearest(value: int, reference: int, modulus: int) -> int:
+    """Return the number that equals `value` modulo `modulus` and lies nearest to `reference`."""
+    return value + (reference - value + modulus // 2) // modulus * modulus
 
 
 class TrackTimeline:
-    """The timeline of one track.
+    """The timeline of one track, in one section of the source.
 
     Args:
-        timescale: ticks per second, of the source and of the output.
-        frame_ticks: what one packet lasts where the source does not tell; exact for audio.
+        timescale: ticks per second of the output.
+        frame_ticks: what one packet lasts, in source ticks, where the source does not tell; exact
+            for audio.
         reorder_frames: pictures whose presentation may come before an earlier decoded one's, where
             the first packet does not show it; 0 for audio.
         steady: whether packets follow each other after `frame_ticks` exactly (audio).
+        source_timescale: ticks per second of the source, where they differ.
+        modulus: source ticks after which the source's clock wraps; None: it does not.
     """
 
     def __init__(
-        self, *, timescale: int, frame_ticks: Fraction, reorder_frames: int, steady: bool
+        self,
+        *,
+        timescale: int,
+        frame_ticks: Fraction,
+        reorder_frames: int,
+        steady: bool,
+        source_timescale: int | None = None,
+        modulus: int | None = None,
     ) -> None:
         self.timescale = timescale
+        self.source_timescale = source_timescale or timescale
         self._frame_ticks = frame_ticks
         self._reorder_frames = reorder_frames
         self._steady = steady
+        self._modulus = modulus
+        self._reference: int | None = None  # a time near which the first one must lie
+        self._ahead = _JUMP_AHEAD_S * self.source_timescale
         self._anchor: int | None = None  # the last decode time the source stated
         self._since_anchor = 0  # packets since then
         self._filled: int | None = None  # the last decode time, stated or found
-        self._shift = 0
-        self._reserve = 0
+        self._origin = Fraction(0)
+        self._lead = Fraction(0)
+        self._shift = 0  # ticks of the output
+        self._reserve = 0  # source ticks
         self._placed = -1
+        self._shown = 0  # end of the last presentation, in ticks of the output
+
+    # -- the source's side -------------------------------------------------------------------------
 
     @property
     def anchored(self) -> bool:
         """Whether the source has stated a time yet."""
         return self._anchor is not None
 
+    @property
+    def position_s(self) -> float | None:
+        """The last packet's decode time, in seconds of the source's clock."""
+        return None if self._filled is None else self._filled / self.source_timescale
+
+    def refer(self, seconds: float) -> None:
+        """Say that the first time is near this one: a clock that wraps is unwrapped by it."""
+        self._reference = round(seconds * self.source_timescale)
+
     def fill(self, pts: int | None, dts: int | None) -> Times:
         """Return the times of the next packet, in source ticks, with what is missing found.
 
         Raises:
-            TimelineJumped: the clock stepped back by more than a second.
+            TimelineJumped: the clock stepped back by more than a second, or ahead by more than ten.
         """
+        pts, dts = self._unwrapped(pts), self._unwrapped(dts)
         expected = self._expected()
         if self._steady and dts is not None and self._is_stale(dts):
             pts = dts = None
@@ -76,8 +114,10 @@ class TrackTimeline:
             stated = pts is not None and dts == pts
         else:
             stated = True
-        if self._filled is not None and dts < self._filled - _JUMP_S * self.timescale:
-            raise TimelineJumped(f"the clock stepped back by {self._filled - dts} ticks")
+        if self._filled is not None:
+            step = dts - self._filled
+            if step < -_JUMP_BACK_S * self.source_timescale or step > self._ahead:
+                raise TimelineJumped(f"the clock jumped by {step / self.source_timescale:.3f} s")
         if stated:
             if not self._steady and self._filled is not None and dts > self._filled:
                 self._frame_ticks = Fraction(dts - self._filled)
@@ -85,7 +125,14 @@ class TrackTimeline:
         else:
             self._since_anchor += 1
         self._filled = dts
+        self._ahead = _JUMP_AHEAD_S * self.source_timescale
         return (dts if pts is None else pts), dts
+
+    def _unwrapped(self, value: int | None) -> int | None:
+        reference = self._filled if self._filled is not None else self._reference
+        if value is None or reference is None or self._modulus is None:
+            return value
+        return nearest(value, reference, self._modulus)
 
     def _is_stale(self, dts: int) -> bool:
         """Whether an audio frame claims to begin no later than the one before.
@@ -95,7 +142,7 @@ class TrackTimeline:
         """
         if self._filled is None:
             return False
-        return self._filled - _JUMP_S * self.timescale <= dts <= self._filled
+        return self._filled - _JUMP_BACK_S * self.source_timescale <= dts <= self._filled
 
     def _expected(self) -> int | None:
         if self._anchor is None:
@@ -111,6 +158,13 @@ class TrackTimeline:
             )
         ]
 
+    def restart(self) -> None:
+        """Forget the source's clock: it jumped."""
+        self._anchor = self._filled = self._reference = None
+        self._since_anchor = 0
+
+    # -- the output's side -------------------------------------------------------------------------
+
     def reserve(self, first: Sequence[Times]) -> int:
         """Return how many ticks earlier the packets have to be decoded than the source says, as far
         as its first ones show: some muxers state decode times that lie behind presentation."""
@@ -125,46 +179,97 @@ class TrackTimeline:
         Args:
             origin: seconds, in the source's time, that become 0 of the presentation.
             lead: seconds that decoding begins before the presentation.
-            reserve: ticks, as `reserve` gave them.
+            reserve: source ticks, as `reserve` gave them.
         """
         lead_ticks = -int(-lead * self.timescale // 1)
+        self._origin, self._lead = origin, lead
         self._shift = lead_ticks - round(origin * self.timescale)
         self._reserve = reserve
         return lead_ticks
 
+    def succeed(self, earlier: TrackTimeline, *, hole_s: float | None) -> None:
+        """Go on in the output where the track's `earlier` section ended.
+
+        Args:
+            earlier: the track's timeline in that section.
+            hole_s: seconds that are missing in between on the same clock; None: the clock is new,
+                and a `start` will follow.
+        """
+        self._placed, self._shown = earlier._placed, earlier._shown
+        self.start(origin=earlier._origin, lead=earlier._lead, reserve=0)
+        if hole_s is not None and earlier.position_s is not None:
+            self.refer(earlier.position_s)
+            self._reserve = earlier._reserve * self.source_timescale // earlier.source_timescale
+            if not hole_s:  # what has no time follows the packet before
+                self._anchor, self._since_anchor = self._reference, 1
+            self._filled = self._reference
+            self._ahead += round(hole_s * self.source_timescale)
+
     def place(self, times: Times) -> Times:
         """Return presentation and decode time in the output, in ticks from its start."""
-        pts = times[0] + self._shift
-        dts = times[1] + self._shift - self._reserve
-        dts = min(dts, pts)
+        pts, dts = times[0], times[1] - self._reserve
+        if self.source_timescale != self.timescale:
+            pts = round(Fraction(pts * self.timescale, self.source_timescale))
+            dts = round(Fraction(dts * self.timescale, self.source_timescale))
+        pts += self._shift
+        dts = min(dts + self._shift, pts)
         if dts <= self._placed:
             dts = self._placed + 1
         self._placed = dts
+        self._shown = max(self._shown, pts + self.frame_ticks)
         return pts, dts
 
     @property
     def frame_ticks(self) -> int:
-        """What a packet lasts whose successor is not known."""
-        return max(round(self._frame_ticks), 1)
+        """What a packet lasts whose successor is not known, in ticks of the output."""
+        ticks = self._frame_ticks
+        if self.source_timescale != self.timescale:
+            ticks = ticks * self.timescale / self.source_timescale
+        return max(round(ticks), 1)
+
+    @property
+    def end_s(self) -> Fraction:
+        """Where the presentation of the track ends so far, in seconds from its start."""
+        return Fraction(self._shown, self.timescale) - self._lead
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
     """One shift for all tracks."""
 
-    origin: Fraction  # seconds in the source's time: the earliest presentation time of all tracks
+    origin: Fraction  # seconds in the source's time that become 0 of the presentation
     lead: Fraction  # seconds that the earliest decode time lies before it
-    reserves: tuple[int, ...]  # ticks, per track
+    reserves: tuple[int, ...]  # source ticks, per track
 
 
-def align(tracks: Sequence[tuple[TrackTimeline, Sequence[Times]]]) -> Alignment:
-    """Find the shift from the first packets of every track (one at least of each)."""
-    origin = min(
-        Fraction(pts, timeline.timescale) for timeline, first in tracks for pts, _ in first
-    )
+_Firsts = Sequence[tuple[TrackTimeline, Sequence[Times]]]
+
+
+def _earliest_s(timeline: TrackTimeline, first: Sequence[Times]) -> Fraction:
+    return Fraction(min(pts for pts, _ in first), timeline.source_timescale)
+
+
+def _exact(seconds: float) -> Fraction:
+    return Fraction(round(seconds * 90000), 90000)
+
+
+def align(tracks: _Firsts, *, hole_s: float = 0.0) -> Alignment:
+    """Find the shift at the start, from the first packets of every track (one at least of each).
+
+    The earliest presentation time of all tracks becomes `hole_s`.
+    """
+    origin = min(_earliest_s(timeline, first) for timeline, first in tracks)
     reserves = tuple(timeline.reserve(first) for timeline, first in tracks)
-    earliest = min(
-        Fraction(first[0][1] - reserve, timeline.timescale)
+    decoded = min(
+        Fraction(first[0][1] - reserve, timeline.source_timescale)
         for (timeline, first), reserve in zip(tracks, reserves, strict=True)
     )
-    return Alignment(origin=origin, lead=max(origin - earliest, Fraction(0)), reserves=reserves)
+    origin -= _exact(hole_s)
+    return Alignment(origin=origin, lead=max(origin - decoded, Fraction(0)), reserves=reserves)
+
+
+def align_after(tracks: _Firsts, *, lead: Fraction, hole_s: float = 0.0) -> Alignment:
+    """Find the shift where the clock starts anew: the smallest with which no track overlaps."""
+    origin = min(_earliest_s(timeline, first) - timeline.end_s for timeline, first in tracks)
+    reserves = tuple(timeline.reserve(first) for timeline, first in tracks)
+    return Alignment(origin=origin - _exact(hole_s), lead=lead, reserves=reserves)

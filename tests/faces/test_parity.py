@@ -16,7 +16,7 @@ from proxy.errors import (
     SourceTimeout,
 )
 from tests.support.client import TIMEOUT_S, Conversation, ask, stream_target
-from tests.support.pipelines import PARTS, ScriptedPipeline
+from tests.support.pipelines import PARTS, ScriptedPipeline, ScriptedStream
 from tests.support.served import Serve
 
 FAMILY = [
@@ -155,19 +155,25 @@ async def test_slow_client_holds_the_stream_back(serve: Serve) -> None:
     part = bytes(100_000)
     pipeline = ScriptedPipeline(parts=(part,), endless=True)
     async with serve(App(pipeline)) as address:
-        async with await Conversation.open(address, receive_buffer_bytes=4096) as conversation:
+        async with await Conversation.open(address, slow=True) as conversation:
             conversation.request(TARGET)
             await conversation.head()
             stream = pipeline.streams[0]
-            before = -1
-            while before != stream.taken:  # until it stands still
-                before = stream.taken
-                for _ in range(200):
-                    await asyncio.sleep(0)
-            assert stream.taken < 80  # socket buffers take a few megabytes at most
-            await conversation.read(len(part) * stream.taken + len(part) * 2)
-            assert stream.taken > before
+            before = await _standstill(stream)
+            assert before < 200  # the two socket buffers hold a few megabytes
+            await conversation.read(len(part) * (before + 1))
+            assert await _standstill(stream) > before
         await asyncio.wait_for(stream.closed.wait(), TIMEOUT_S)
+
+
+async def _standstill(stream: ScriptedStream) -> int:
+    """Return how many parts were taken when no more of them are."""
+    before = -1
+    while before != stream.taken:
+        before = stream.taken
+        for _ in range(200):
+            await asyncio.sleep(0)
+    return before
 
 
 async def test_idle_client_is_cut(serve: Serve) -> None:
@@ -175,7 +181,7 @@ async def test_idle_client_is_cut(serve: Serve) -> None:
     pipeline = ScriptedPipeline(parts=(bytes(100_000),), endless=True)
     app = App(pipeline, Settings(idle_client_s=0.2))
     async with serve(app) as address:
-        async with await Conversation.open(address, receive_buffer_bytes=4096) as conversation:
+        async with await Conversation.open(address, slow=True) as conversation:
             conversation.request(TARGET)
             await conversation.head()
             await asyncio.wait_for(pipeline.streams[0].closed.wait(), TIMEOUT_S)
@@ -285,7 +291,6 @@ async def test_request_with_a_body_is_400(serve: Serve, framing: tuple[str, str]
         ("url=http%3A%2F%2Fo%2Fa&quality=huge", "`quality`"),
         ("url=http%3A%2F%2Fo%2Fa&colour=red", "`colour`"),
         ("url=http%3A%2F%2Fo%2F%FF", "UTF-8"),
-        ("url=http://o/\udcff", "UTF-8"),
         ("url=http%3A%2F%2Fo%2F%0d%0aX-Injected:1", "`url`"),
     ],
 )

@@ -44,21 +44,13 @@ class Conversation:
         self.closed_by_peer = False
 
     @classmethod
-    async def open(cls, address: str, *, receive_buffer_bytes: int = 0) -> Self:
-        """Connect to `http://host:port` or `unix:/path`; a small buffer makes a slow reader felt."""
-        limit = 2**16
+    async def open(cls, address: str, *, slow: bool = False) -> Self:
+        """Connect to `http://host:port` or `unix:/path`; a slow one reads only when asked to."""
+        limit = 4096 if slow else 2**16  # twice that is read ahead
         if address.startswith("unix:"):
             return cls(*await asyncio.open_unix_connection(address[5:], limit=limit))
         parts = urlsplit(address)
-        if not receive_buffer_bytes:
-            return cls(*await asyncio.open_connection(parts.hostname, parts.port, limit=limit))
-        import socket
-
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, (parts.hostname, parts.port))
-        return cls(*await asyncio.open_connection(sock=sock, limit=4096))
+        return cls(*await asyncio.open_connection(parts.hostname, parts.port, limit=limit))
 
     def send(self, data: bytes) -> None:
         self._writer.write(data)

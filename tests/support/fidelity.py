@@ -11,7 +11,8 @@ with the list.  The names:
     timing            a packet against the first of its track, more than 1 ms
     offset            the tracks against each other, more than 1 ms
     start             the earliest presentation time is not 0, by more than 1 ms
-    dts  pts_below_dts  overlap
+    dts  pts_below_dts
+    overlap           a sample begins more than 1 ms before the one in front of it ends
     sync              keyframes are not marked, or others are
     fragment          a keyframe is not the first picture of its fragment, or none comes first
     readers_disagree  PyAV reads other samples or times than `boxes`
@@ -184,7 +185,7 @@ def _compare(expected: Sequence[Expected], movie: boxes.Movie) -> Iterator[Findi
             yield Finding("config", f"{one.kind}: {error}")
             continue
         yield from _check_entry(one, track)
-        yield from _check_samples(one, movie.samples(track))
+        yield from _check_samples(one, track, movie.samples(track))
         pairs, differences = _align(one, packets)
         yield from differences
         yield from _check_timing(one, pairs)
@@ -297,7 +298,9 @@ def _check_entry(one: Expected, track: boxes.Track) -> Iterator[Finding]:
         yield Finding("config", str(error))
 
 
-def _check_samples(one: Expected, samples: Sequence[boxes.Sample]) -> Iterator[Finding]:
+def _check_samples(
+    one: Expected, track: boxes.Track, samples: Sequence[boxes.Sample]
+) -> Iterator[Finding]:
     behind = [n for n, sample in enumerate(samples) if sample.composition_offset < 0]
     if behind:
         text = f"{len(behind)} packets of {one.kind}, first {behind[0]}"
@@ -308,7 +311,9 @@ def _check_samples(one: Expected, samples: Sequence[boxes.Sample]) -> Iterator[F
         text = f"{len(stuck)} packets of {one.kind} not behind the one before, first {stuck[0]}"
         yield Finding("dts", text)
     over = [
-        n for n, (a, b) in enumerate(following, 1) if a.decode_time + a.duration > b.decode_time
+        n
+        for n, (a, b) in enumerate(following, 1)
+        if Fraction(a.decode_time + a.duration - b.decode_time, track.timescale) > TOLERANCE_S
     ]
     if over:
         text = f"{len(over)} packets of {one.kind} begin before the last ends, first {over[0]}"

@@ -271,6 +271,17 @@ class Origin:
                 self._waiters.append(waiter)
                 await waiter
 
+    async def standstill(self, *, quiet_s: float = 0.1) -> int:
+        """Wait until no byte of a body has left for `quiet_s`; return how many have in all.
+
+        The one place with a clock: that nothing happens any more cannot be waited for otherwise.
+        """
+        sent = -1
+        while sent != self.sent_bytes:
+            sent = self.sent_bytes
+            await asyncio.sleep(quiet_s)
+        return sent
+
     # -- lifetime ----------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:

@@ -57,6 +57,10 @@ async def over_asgi(app: App) -> AsyncIterator[str]:
         await server.running.wait()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
+        for _ in range(100):  # a client that has just left is noticed in time
+            if not server.server_state.connections:
+                break
+            await asyncio.sleep(0)
         server.stop.set()
         await serving
         listener.close()

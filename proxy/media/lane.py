@@ -1,0 +1,237 @@
+"""A lane: one track of the output, and whatever track of the source runs in it at the moment.
+
+At every section the source's track is another one, with a codec path and a timeline of its own; the
+lane is what stays.  Feeding it packets gives samples with their times, in the source's clock.
+Runs on the worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+
+import av
+
+from proxy.errors import SpliceIncompatible
+from proxy.media.bitstream import Path, Sample, path_for
+from proxy.media.demux import SourceTrack
+from proxy.media.section import Section
+from proxy.media.timeline import TimelineJumped, Times, TrackTimeline, nearest
+
+_CLOCK_HZ = 90000
+_CLOCK_MODULUS = 1 << 33  # ISO/IEC 13818-1 section 2.4.3.6
+
+# Packets without any time that are kept until one has it; a source that never states one is dated
+# from its start then.  A PES packet holds fewer frames.
+_UNDATED_PACKETS = 64
+
+
+@dataclass(slots=True)
+class Held:
+    """A sample with its times in the source's clock."""
+
+    times: Times
+    parts: Sequence[bytes | memoryview]
+    size: int
+    sync: bool
+    timeline: TrackTimeline
+
+    @property
+    def decode_s(self) -> float:
+        return self.times[1] / self.timeline.source_timescale
+
+
+class Lane:
+    """One track of the output."""
+
+    def __init__(self, track: SourceTrack) -> None:
+        self.kind: Literal["video", "audio"] = track.kind
+        self.timescale = track.timescale
+        self.language = track.language
+        self.index = -1  # its place in the output; -1: it has none
+        self.waits = True  # whether its samples are held until the shift is known
+        self.held: list[Held] = []
+        self.copied = 0  # packets
+        self.epoch = 0  # how many shifts of the output it has followed
+        self.near_s: float | None = None  # where the other tracks of its clock are
+        self.path: Path
+        self._track = track
+        self._section = Section()
+        self._clock: int | None = None  # of the section, unwrapped
+        self._format: object = None  # what the sample entry says; must stay
+        self._timeline: TrackTimeline | None = None
+        self._earlier: TrackTimeline | None = None
+        self._hole_s: float | None = None
+        self._begun: Times | None = None  # times of a sample that more packets belong to
+        self._undated: list[tuple[Sample, bool]] = []
+        self._left_out = 0  # by the paths of earlier sections
+
+    @property
+    def left_out(self) -> int:
+        """Packets that nothing can decode."""
+        return self._left_out + self.path.left_out
+
+    @property
+    def packets_per_sample(self) -> int:
+        return self.path.packets_per_sample
+
+    @property
+    def position_s(self) -> float | None:
+        """How far it has been read, in the source's clock."""
+        return None if self._timeline is None else self._timeline.position_s
+
+    def enter(self, track: SourceTrack, section: Section, *, discontinuity: bool) -> None:
+        """Begin a section.
+
+        Raises:
+            SpliceIncompatible: its codec is another one.
+        """
+        if track.codec != self._track.codec:
+            message = f"{self._track.codec} becomes {track.codec} in mid-stream"
+            raise SpliceIncompatible(message)
+        if self._timeline is not None:
+            self._earlier = self._timeline
+            self._left_out += self.path.left_out
+        self._track = track
+        self._section = section
+        self._timeline = None
+        self._hole_s = None if discontinuity else section.hole_s
+        self.path = path_for(track.codec, track.config)
+        if self._earlier is None or discontinuity:
+            self.waits = self.waits or self.index >= 0
+
+    # -- packets -----------------------------------------------------------------------------------
+
+    @property
+    def begins(self) -> bool:
+        """Whether its next packet is the first of a section."""
+        return self._timeline is None
+
+    def feed(self, packet: av.Packet[Any]) -> Sequence[Held]:
+        """Take a packet; return the samples that are complete and dated with it.
+
+        Raises:
+            SpliceIncompatible: its configuration is not that of the sample entry.
+        """
+        sync = packet.is_keyframe
+        sample = self.path.feed(memoryview(packet), keyframe=sync)
+        pending = self.path.pending
+        if sample is None and not pending:
+            return ()
+        timeline = self._timeline or self._begin_timeline()
+        self.copied += 1
+        pts, dts = packet.pts, packet.dts
+        if pts is None and dts is None and not timeline.anchored:
+            if sample is not None:
+                self._undated.append((sample, sync))
+            return self._date(None) if len(self._undated) >= _UNDATED_PACKETS else ()
+        times = self._times(timeline, pts, dts)
+        timeline = self._timeline or timeline
+        if pending:
+            self._begun = self._begun or times
+            return ()
+        if self._begun is not None:
+            times, self._begun = self._begun, None
+        assert sample is not None
+        held = Held(times, *sample, sync, timeline)
+        return (*self._date(times), held) if self._undated else (held,)
+
+    def _begin_timeline(self) -> TrackTimeline:
+        """Make the timeline, now that the path knows the format."""
+        source_timescale = self._track.timescale
+        timeline = self._timeline = TrackTimeline(
+            timescale=self.timescale,
+            source_timescale=source_timescale,
+            frame_ticks=self.path.frame_duration_s() * source_timescale,
+            reorder_frames=self.path.reorder_frames(),
+            steady=self.kind == "audio",
+            modulus=_CLOCK_MODULUS if self._track.wraps else None,
+        )
+        if self._format is None:
+            self._format = self.path.format
+        elif self._format != self.path.format:
+            raise SpliceIncompatible(f"another {self.kind} configuration in mid-stream")
+        if self._earlier is not None:
+            timeline.succeed(self._earlier, hole_s=self._hole_s)
+        if self.near_s is not None and self._hole_s is None:
+            timeline.refer(self.near_s)
+        self._clock = self._section.clock
+        if self._clock is not None and self.near_s is not None:
+            self._clock = nearest(self._clock, round(self.near_s * _CLOCK_HZ), _CLOCK_MODULUS)
+        return timeline
+
+    def _times(self, timeline: TrackTimeline, pts: int | None, dts: int | None) -> Times:
+        if self._clock is not None:
+            ticks = round(Fraction(self._clock * self._track.timescale, _CLOCK_HZ))
+            pts = None if pts is None else pts + ticks
+            dts = None if dts is None else dts + ticks
+        try:
+            return timeline.fill(pts, dts)
+        except TimelineJumped:
+            self._earlier, self._hole_s, self.near_s = timeline, None, None
+            self.waits = self.index >= 0 or self.waits
+            fresh = self._begin_timeline()
+            return fresh.fill(pts, dts)
+
+    def _date(self, following: Times | None) -> list[Held]:
+        """Give times to the samples that came before the first one with times."""
+        timeline = self._timeline
+        assert timeline is not None
+        undated, self._undated = self._undated, []
+        if following is None:
+            begin = round((self.near_s or 0) * self._track.timescale)
+            stated = (begin, begin)
+            times = [
+                timeline.fill(*(stated if n == 0 else (None, None))) for n in range(len(undated))
+            ]
+        else:
+            times = timeline.fill_backwards(len(undated), following)
+        return [
+            Held(time, *sample, sync, timeline)
+            for time, (sample, sync) in zip(times, undated, strict=True)
+        ]
+
+    def flush(self) -> Sequence[Held]:
+        """Return what the end of the section leaves incomplete or undated."""
+        held = self._date(None) if self._undated else []
+        sample = self.path.flush()
+        if sample is not None and self._begun is not None and self._timeline is not None:
+            held.append(Held(self._begun, *sample, True, self._timeline))  # noqa: FBT003
+            self._begun = None
+        return held
+
+    # -- priming -----------------------------------------------------------------------------------
+
+    def is_primed(self) -> bool:
+        """Whether its earliest presentation time is known."""
+        if not self.waits:
+            return True
+        if not self.held:
+            return False
+        if self.kind == "audio":
+            return True
+        # Pictures that are shown before the first one follow it at once; the first that is shown
+        # behind it ends them.  The first fragment needs that picture anyhow.
+        first = self.held[0].times[0]
+        return any(held.times[0] > first for held in self.held)
+
+    def is_idle(self) -> bool:
+        """Whether nothing at all has come of it that waits."""
+        return not self.waits or not (self.held or self._undated or self.path.left_out)
+
+    def span_s(self) -> float:
+        """Seconds of media that are held."""
+        return self.held[-1].decode_s - self.held[0].decode_s if len(self.held) > 1 else 0.0
+
+    def release(self) -> list[Held]:
+        """Return what was held; from now on nothing is."""
+        held, self.held, self.waits = self.held, [], False
+        return held
+
+    def drop_held(self) -> None:
+        """Forget what was held: its section is left out."""
+        self.copied -= len(self.held) * self.packets_per_sample
+        self.held.clear()
+        self._undated.clear()

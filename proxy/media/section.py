@@ -1,0 +1,44 @@
+"""Sections: runs of segments that one demuxer can read from end to end.
+
+A new section begins at EXT-X-DISCONTINUITY, at another EXT-X-MAP, behind a hole, and where a
+transport stream announces other streams: libavformat presents streams that appear in mid-stream in
+a way that PyAV cannot deliver, so each of these gets a container of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Format = Literal["mpegts", "mp4", "aac", "ac3", "eac3", "mp3"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """What comes next in an `Input`.
+
+    Args:
+        format: the demuxer to use.
+        discontinuity: whether the clock starts anew; otherwise it goes on from the section before.
+        hole_s: seconds of media that are missing before it.
+        clock: 90 kHz time of its first packet where the format carries none (packed audio).
+    """
+
+    format: Format = "mpegts"
+    discontinuity: bool = True
+    hole_s: float = 0.0
+    clock: int | None = None
+
+
+class Input(Protocol):
+    """A file-like object that comes in sections; `ring.RingBuffer` is one.
+
+    `read` returns `b""` at the end of each section.
+    """
+
+    def next_section(self) -> Section | None:
+        """Go to the next section, leaving out what is left of this one; None at the end.  Blocks
+        until it is known."""
+
+    def read(self, n: int, /) -> bytes:
+        """Return 1 to n bytes of this section, `b""` at its end; blocks until there are some."""
