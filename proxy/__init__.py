@@ -1,3 +1,48 @@
-"""remuxd: HLS in, one continuous fragmented MP4 out."""
+"""remuxd: HLS in, one continuous fragmented MP4 out, while it is still downloading.
+
+The flow: six rooms in a straight line, two bounded bridges, one family of errors.
+
+    request ─ faces ─ app ─ pipeline.open_stream
+                              │ plan       text → playlist → variant → segments            (hls)
+                              │ fetch      several segments in flight, delivered in order  (fetch)
+                              ▼ ring       event loop → worker thread                      bridge 1
+                                remux      demux → timeline → codec path → fragments       (media)
+                              ▲ outlet     worker thread → event loop                      bridge 2
+                              │ MediaStream: an async iterator of whole parts
+    response ─ faces ─ app.Response(status, headers, body)
+
+The rooms:
+
+    errors      one family of errors; each carries its status
+    hls         pure: playlists into frozen values, and choices among them
+    fetch       the outgoing network: deadlines, limits, retries, prefetch
+    guard       pure: which hosts and addresses may be fetched from
+    media       blocking, on a worker thread: MPEG-TS into fragments; the only room that knows PyAV
+    plan, pipeline, inspection    join hls, fetch and media into a MediaStream; know no server
+    app         our own Request and Response; with it query (parameters), admission (who may start a
+                stream now) and delivery (a stream on its way to one client, and its log line)
+    faces       translate app to aiohttp (server) and to ASGI 3 (asgi)
+    config, logs, wiring, cli, demo    put it all together
+
+As a library: `async with proxy.open_stream(url) as stream: async for part in stream: ...`
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from proxy.errors import ProxyError, StreamAborted
+
+if TYPE_CHECKING:
+    from proxy.wiring import open_stream
+
+__all__ = ["ProxyError", "StreamAborted", "__version__", "open_stream"]
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily, because it brings PyAV and aiohttp along, and the errors alone need neither.
+    if name == "open_stream":
+        from proxy.wiring import open_stream  # noqa: PLC0415
+
+        return open_stream
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -137,6 +137,14 @@ class SourceTooLarge(ProxyError):
     public = "The source is larger than the proxy reads."
 
 
+class KeyUnavailable(ProxyError):
+    """The key of an AES-128 source is missing or refused, took too long, or is no key."""
+
+    status = 502
+    code = "key_unavailable"
+    public = "The key that opens the source could not be had."
+
+
 # -- the playlist ----------------------------------------------------------------------------------
 
 

@@ -9,8 +9,8 @@ failure is a `ProxyError`, and nothing has been promised; afterwards it is a `St
 
 Everything runs on the event loop but the remux, which runs on a thread of its own for each stream
 (the default executor also resolves names, and slow streams would starve it; a pool would keep
-threads and their memory after the streams are gone).  A stream owns one fetch task and one worker;
-`MediaStream.aclose` ends both, however far they are.
+threads and their memory after the streams are gone).  A stream owns one task for each playlist and
+one worker; `MediaStream.aclose` ends them, however far they are.
 """
 
 from __future__ import annotations
@@ -20,35 +20,26 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
-from proxy.errors import (
-    CorruptMedia,
-    NoPlayableVariant,
-    NotSupportedYet,
-    Overloaded,
-    ProxyError,
-    RemuxFailed,
-    StreamAborted,
-)
+from proxy import supply
+from proxy.errors import CorruptMedia, Overloaded, ProxyError, StreamAborted
 from proxy.fetch.client import Fetcher
-from proxy.fetch.prefetch import Prefetcher
-from proxy.hls.model import Segment
+from proxy.follow import Clock
 from proxy.hls.select import Quality
 from proxy.inspection import describe
 from proxy.media.fragment import InitSegment
 from proxy.media.outlet import Outlet
 from proxy.media.remux import Counts, Wish, remux
-from proxy.media.ring import BridgeClosed, RingBuffer
-from proxy.media.section import Section
-from proxy.media.sniff import is_hopeless, sniff
+from proxy.media.ring import BridgeClosed
 from proxy.media.turn import TurnGate
-from proxy.plan import Plan, StreamRequest, check, make_plan
+from proxy.plan import OnTrouble, Plan, StreamRequest, check, make_plan
+from proxy.supply import Supply
 
-__all__ = ["MediaStream", "Pipeline", "Quality", "Settings", "StreamRequest"]
+__all__ = ["MediaStream", "OnTrouble", "Pipeline", "Quality", "Settings", "StreamRequest"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,13 +53,10 @@ _LARGEST_SHARE_BYTES = 16 * MIB
 # Less than this, and ring and outlet could not hold one read and one short fragment each.
 _SMALLEST_SHARE_BYTES = 256 * KIB
 
-# A socket's read buffer comes in pieces of this size; less room would make every one of them wait.
-_SMALLEST_RING_BYTES = 64 * KIB
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    playlist_bytes: int = 8 * MIB  # 4 h of 2 s segments with signed addresses are 4.3 MB
+    supply: supply.Settings = field(default_factory=supply.Settings)
     streams: int = 200  # worker threads at a time
     budget_bytes: int = 64 * MIB  # of media in buffers, shared by all streams
 
@@ -80,68 +68,53 @@ class MediaStream:
     the stream breaks.  Whoever was given it must `aclose` it.
     """
 
-    def __init__(self, *, gate: TurnGate, on_close: Callable[[MediaStream], None]) -> None:
-        self.id = secrets.token_hex(
-            16
-        )  # 128 random bits: whoever holds it may ask about the stream
+    def __init__(
+        self, supplies: list[Supply], *, gate: TurnGate, on_close: Callable[[MediaStream], None]
+    ) -> None:
+        self.id = secrets.token_hex(16)  # 128 random bits: whoever holds it may ask about it
         self.codecs = ""  # RFC 6381, of the tracks in the output
-        self.duration_s: float | None = None
+        self.duration_s: float | None = None  # None: live
+        self.start_s = 0.0  # where in the presentation it begins
         self.timings: tuple[tuple[str, float], ...] = ()  # what came before, for Server-Timing
         self.counts = Counts()
-        self._ring = RingBuffer(_SMALLEST_RING_BYTES, gate)
-        self._outlet = Outlet(_SMALLEST_RING_BYTES, gate)
+        self._outlet = Outlet(_SMALLEST_SHARE_BYTES, gate)
         self._gate = gate
-        self._allowance_bytes = 0
+        self._supplies = supplies
         self._first: list[bytes] = []
-        self._fetching: asyncio.Task[None] | None = None
+        self._fetching: list[asyncio.Task[None]] = []
         self._working: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._on_close = on_close
 
     def __repr__(self) -> str:
-        return f"<MediaStream {self.id} {self._ring!r} {self._outlet!r}>"
+        rings = " ".join(repr(source.ring) for source in self._supplies)
+        return f"<MediaStream {self.id} {rings} {self._outlet!r}>"
 
     # -- opening -----------------------------------------------------------------------------------
 
-    async def _open(self, plan: Plan, request: StreamRequest, fetcher: Fetcher) -> None:
-        """Start fetching and remuxing, and wait for the first fragment."""
-        media = plan.media
-        self.duration_s = media.duration_s
-        prefetcher = Prefetcher(fetcher, allowance=lambda: self._allowance_bytes)
-        wish = Wish(video=not plan.audio_only, language=request.audio, duration_s=self.duration_s)
+    async def open(self, plan: Plan, wish: Wish) -> None:
+        """Start fetching and remuxing; returns when the first fragment is in hand."""
         began_s = time.monotonic()
         self._working = _in_thread(f"remuxd-{self.id[:8]}", lambda: self._work(wish))
-        self._fetching = asyncio.create_task(self._fetch(prefetcher, media.segments))
+        self._fetching = [asyncio.create_task(source.run()) for source in self._supplies]
         async for part in self._outlet:
             self._first.append(part.data)
             if not isinstance(part, InitSegment):
                 break
-            self.codecs = part.codecs
+            self.codecs, self.duration_s = part.codecs, part.duration_s
+            self.start_s = self._supplies[0].skipped_s + part.start_s
         if len(self._first) < 2:
             raise CorruptMedia("the source ended before its first fragment")
-        self._ring.relax()
-        prefetcher.widen()
+        for source in self._supplies:
+            source.widen()
         self.timings = (*plan.seconds, ("fragment", time.monotonic() - began_s))
 
-    async def _fetch(self, prefetcher: Prefetcher, segments: Iterable[Segment]) -> None:
-        """Bring the segments into the ring, in order."""
-        try:
-            await prefetcher.deliver(_each(segments), _RingSink(self._ring))
-        except BridgeClosed:
-            return  # the worker has ended, and the outlet says why
-        except ProxyError as error:
-            self._ring.fail(error)
-        except Exception as error:
-            logger.exception("fetching failed in a way nobody foresaw")
-            self._ring.fail(RemuxFailed(repr(error)))
-        else:
-            self._ring.finish()
-
     def _work(self, wish: Wish) -> None:
-        """Remux from the ring into the outlet: the worker thread."""
+        """Remux from the rings into the outlet: the worker thread."""
         with self._gate:
             try:
-                remux([self._ring], self._outlet.put, wish, self.counts)
+                rings = [source.ring for source in self._supplies]
+                remux(rings, self._outlet.put, wish, self.counts)
             except BridgeClosed:
                 pass
             except Exception as error:  # noqa: BLE001 - travels through the outlet
@@ -149,15 +122,16 @@ class MediaStream:
             else:
                 self._outlet.finish()
             finally:
-                self._ring.close()
+                for source in self._supplies:
+                    source.ring.close()
 
     def share(self, share_bytes: int) -> None:
-        """Hold at most so many bytes: a quarter in the ring, a quarter in the outlet, the rest in
+        """Hold at most so many bytes: a quarter in the rings, a quarter in the outlet, the rest in
         segments that were fetched ahead."""
         quarter = share_bytes // 4
-        self._ring.capacity_bytes = max(quarter, _SMALLEST_RING_BYTES)
         self._outlet.capacity_bytes = quarter
-        self._allowance_bytes = share_bytes - 2 * quarter
+        for source in self._supplies:
+            source.share(quarter // len(self._supplies), 2 * quarter // len(self._supplies))
 
     # -- streaming ---------------------------------------------------------------------------------
 
@@ -190,14 +164,15 @@ class MediaStream:
         await asyncio.shield(self._closing)
 
     async def _close(self) -> None:
-        if self._fetching is not None:
-            self._fetching.cancel()
-        self._ring.close()
+        for task in self._fetching:
+            task.cancel()
+        for source in self._supplies:
+            source.ring.close()
         self._outlet.close()
         self._first.clear()
-        waiting: list[asyncio.Future[Any]] = [
-            task for task in (self._fetching, self._working) if task is not None
-        ]
+        waiting: list[asyncio.Future[Any]] = [*self._fetching]
+        if self._working is not None:
+            waiting.append(self._working)
         results = await asyncio.gather(*waiting, return_exceptions=True)
         for result in results:
             if isinstance(result, Exception):
@@ -226,51 +201,25 @@ def _in_thread(name: str, work: Callable[[], None]) -> asyncio.Future[None]:
     return ended
 
 
-async def _each(segments: Iterable[Segment]) -> AsyncIterator[Segment]:
-    for segment in segments:
-        yield segment
-
-
-class _RingSink:
-    """Checks what each segment is before its bytes may pass into the ring."""
-
-    def __init__(self, ring: RingBuffer) -> None:
-        self._ring = ring
-        self._head: bytes | None = b""  # of a segment that is not recognised yet
-        self._begun = False
-
-    async def begin(self, segment: Segment) -> None:  # noqa: ARG002 - sections come with it
-        self._head = b""
-
-    async def write(self, chunk: bytes) -> None:
-        if self._head is None:
-            await self._ring.write(chunk)
-        else:
-            self._head += chunk
-            await self._recognise(complete=False)
-
-    async def end(self, segment: Segment) -> None:
-        if self._head is not None:
-            await self._recognise(complete=True)
-        if self._head is not None:
-            raise CorruptMedia(f"segment {segment.sequence} holds no media")
-
-    async def _recognise(self, *, complete: bool) -> None:
-        head = self._head or b""
-        container = sniff(head, complete=complete)
-        if container == "mpegts":
-            self._head = None
-            if not self._begun:
-                self._ring.begin(Section())
-                self._begun = True
-            await self._ring.write(head)
-        elif container is not None:
-            kind = {"mp4": "fragmented MP4", "packed_audio": "packed audio"}[container]
-            raise NotSupportedYet(detail=f"Segments of {kind} are not supported yet.")
-        elif head.lstrip(b"\xef\xbb\xbf")[:6] == b"WEBVTT":
-            raise NoPlayableVariant(detail="The playlist holds text only.")
-        elif is_hopeless(head):
-            raise CorruptMedia("a segment is no media: " + repr(head[:40]))
+def _wish(plan: Plan, request: StreamRequest, skipped_s: float) -> Wish:
+    """Say to the remux what the client wants, in seconds from the first segment fetched."""
+    media = plan.media
+    start_s = end_s = duration_s = None
+    if not media.live:
+        duration_s = media.duration_s - skipped_s
+        if request.start_s is not None:
+            begin_s = request.start_s + (media.duration_s if request.start_s < 0 else 0)
+            start_s = max(begin_s - skipped_s, 0.0)
+        if request.end_s is not None and request.end_s < media.duration_s:
+            end_s = duration_s = request.end_s - skipped_s
+    return Wish(
+        video=not plan.audio_only,
+        language=request.audio,
+        duration_s=duration_s,
+        start_s=start_s,
+        end_s=end_s,
+        skip_splices=request.on_splice == "skip",
+    )
 
 
 class Pipeline:
@@ -279,11 +228,15 @@ class Pipeline:
     Args:
         fetcher: the outgoing network; belongs to whoever made it.
         settings: limits.
+        clock: the time, for live playlists.
     """
 
-    def __init__(self, fetcher: Fetcher, settings: Settings | None = None) -> None:
+    def __init__(
+        self, fetcher: Fetcher, settings: Settings | None = None, *, clock: Clock | None = None
+    ) -> None:
         self._fetcher = fetcher
         self._settings = settings or Settings()
+        self._clock = clock or Clock()
         self._gate = TurnGate()
         self._streams: set[MediaStream] = set()
 
@@ -304,8 +257,8 @@ class Pipeline:
         Raises:
             ProxyError: anything that kept it from starting; nothing is left running.
         """
-        plan = await make_plan(self._fetcher, request, playlist_bytes=self._settings.playlist_bytes)
-        check(plan)
+        plan = await self._plan(request)
+        check(plan, request)
         return await self._start(plan, request)
 
     async def inspect(self, request: StreamRequest) -> dict[str, Any]:
@@ -314,10 +267,10 @@ class Pipeline:
         Raises:
             ProxyError: there is no playlist to tell anything of.
         """
-        plan = await make_plan(self._fetcher, request, playlist_bytes=self._settings.playlist_bytes)
+        plan = await self._plan(request)
         codecs, reason = "", None
         try:
-            check(plan)
+            check(plan, request)
             async with await self._start(plan, request) as stream:
                 codecs = stream.codecs
         except Overloaded:
@@ -326,16 +279,35 @@ class Pipeline:
             reason = error
         return describe(plan, codecs=codecs, reason=reason)
 
+    async def _plan(self, request: StreamRequest) -> Plan:
+        playlist_bytes = self._settings.supply.playlist_bytes
+        return await make_plan(self._fetcher, request, playlist_bytes=playlist_bytes)
+
     async def _start(self, plan: Plan, request: StreamRequest) -> MediaStream:
         if len(self._streams) >= self._settings.streams:
             raise Overloaded("no free worker")
         if self._settings.budget_bytes // (len(self._streams) + 1) < _SMALLEST_SHARE_BYTES:
             raise Overloaded("memory.budget_bytes is used up")
-        stream = MediaStream(gate=self._gate, on_close=self._leave)
+        supplies: list[Supply] = []
+        start_s = request.start_s
+        for source in plan.sources:
+            found = Supply(
+                source,
+                request,
+                start_s=start_s,
+                fetcher=self._fetcher,
+                gate=self._gate,
+                settings=self._settings.supply,
+                clock=self._clock,
+            )
+            supplies.append(found)
+            if start_s is not None and not source.playlist.live:
+                start_s = found.skipped_s  # audio that is apart begins with the first picture
+        stream = MediaStream(supplies, gate=self._gate, on_close=self._leave)
         self._streams.add(stream)
         self._share()
         try:
-            await stream._open(plan, request, self._fetcher)  # noqa: SLF001
+            await stream.open(plan, _wish(plan, request, supplies[0].skipped_s))
         except BaseException:
             await stream.aclose()
             raise

@@ -1,28 +1,32 @@
-"""From an address to what will be fetched: page or playlist → variant → media playlist.
+"""From an address to what will be fetched: playlist → variant and rendition → media playlists.
 
-Joins fetch and hls; knows no media and no server.  One or two requests, one after the other, and
-nothing of a variant that was not chosen.  Runs on the event loop.
+Joins fetch and hls; knows no media and no server.  Two requests, one after the other (the second
+twice, side by side, where audio is apart), and nothing of a variant that was not chosen.  Runs on
+the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Literal
 
 from proxy.errors import (
     EncryptedSource,
+    InvalidRequest,
     NoPlayableVariant,
     NotAPlaylist,
-    NotSupportedYet,
     NoVideoFound,
     PlaylistError,
     ProxyError,
 )
 from proxy.fetch.client import Fetcher, Resource
-from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Segment
+from proxy.hls.model import Key, MediaPlaylist, MultivariantPlaylist
 from proxy.hls.parse import looks_like_playlist, parse_playlist
 from proxy.hls.select import Choice, Quality, choose
+
+OnTrouble = Literal["abort", "skip"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +36,40 @@ class StreamRequest:
     url: str = field(repr=False)
     quality: Quality = field(default_factory=Quality)
     audio: str | None = None  # language tag or name of a rendition
+    start_s: float | None = None  # seconds into a VOD; negative: before the live edge
+    end_s: float | None = None  # seconds into a VOD
+    on_gap: OnTrouble = "abort"  # what to do without a segment that cannot be had
+    on_splice: OnTrouble = "abort"  # what to do with sections that do not fit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One media playlist, and how to load it again."""
+
+    playlist: MediaPlaylist
+    address: str = field(repr=False)  # as it was first asked for: redirects may lead elsewhere
+    imports: dict[str, str] = field(repr=False, default_factory=dict)  # for EXT-X-DEFINE
+
+    async def reload(self, fetcher: Fetcher, *, playlist_bytes: int) -> MediaPlaylist:
+        """Fetch it again."""
+        found = await fetcher.read(self.address, max_bytes=playlist_bytes, what="playlist")
+        return _media_playlist(found, self.imports)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What was found behind an address, and what of it was chosen."""
 
-    media: MediaPlaylist
+    sources: tuple[Source, ...]  # one; or two, of which the second has the audio
     multivariant: MultivariantPlaylist | None = None
     choice: Choice | None = None
     audio_only: bool = False
     seconds: tuple[tuple[str, float], ...] = ()  # what each step took
+
+    @property
+    def media(self) -> MediaPlaylist:
+        """The playlist that leads."""
+        return self.sources[0].playlist
 
 
 async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes: int) -> Plan:
@@ -61,17 +88,19 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes:
     read_s = time.monotonic()
     if isinstance(playlist, MediaPlaylist):
         return Plan(
-            media=playlist,
+            sources=(Source(playlist=playlist, address=request.url),),
             audio_only=request.quality.kind == "audio",
             seconds=(("playlist", read_s - began_s),),
         )
     choice = choose(playlist, request.quality, request.audio)
-    address = choice.variant.uri
-    if choice.audio_only and choice.rendition is not None and choice.rendition.uri is not None:
-        address = choice.rendition.uri
-    media = await _read_media(fetcher, address, playlist, playlist_bytes)
+    rendition = choice.rendition.uri if choice.rendition is not None else None
+    addresses = [choice.variant.uri]
+    if rendition is not None:
+        addresses = [rendition] if choice.audio_only else [*addresses, rendition]
+    imports = dict(playlist.defines)
+    sources = await _read_all(fetcher, addresses, imports, playlist_bytes)
     return Plan(
-        media=media,
+        sources=tuple(sources),
         multivariant=playlist,
         choice=choice,
         audio_only=choice.audio_only,
@@ -82,13 +111,30 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes:
     )
 
 
-async def _read_media(
-    fetcher: Fetcher, address: str, parent: MultivariantPlaylist, playlist_bytes: int
-) -> MediaPlaylist:
-    found = await fetcher.read(address, max_bytes=playlist_bytes, what="playlist")
+async def _read_all(
+    fetcher: Fetcher, addresses: list[str], imports: dict[str, str], playlist_bytes: int
+) -> list[Source]:
+    """Fetch media playlists side by side; the first failure ends the others."""
+
+    async def read(address: str) -> Source:
+        found = await fetcher.read(address, max_bytes=playlist_bytes, what="playlist")
+        playlist = _media_playlist(found, imports)
+        return Source(playlist=playlist, address=address, imports=imports)
+
+    if len(addresses) == 1:
+        return [await read(addresses[0])]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(read(address)) for address in addresses]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from None
+    return [task.result() for task in tasks]
+
+
+def _media_playlist(found: Resource, imports: dict[str, str]) -> MediaPlaylist:
     if not looks_like_playlist(found.body):
         raise NotAPlaylist(f"{len(found.body)} bytes of {found.content_type or 'no type'}")
-    media = parse_playlist(found.body, found.url, imports=dict(parent.defines))
+    media = parse_playlist(found.body, found.url, imports=imports)
     if isinstance(media, MultivariantPlaylist):
         raise PlaylistError("a multivariant playlist leads to another one")
     return media
@@ -106,33 +152,27 @@ def _no_playlist(found: Resource) -> ProxyError:
     return PlaylistError("it does not begin with #EXTM3U", line=1)
 
 
-def check(plan: Plan) -> None:
-    """Refuse what cannot become an MP4, or cannot yet, before any media is fetched.
+def check(plan: Plan, request: StreamRequest) -> None:
+    """Refuse what cannot become an MP4 before any media is fetched.
 
     Raises:
         NoPlayableVariant: it has no ordinary pictures.
         EncryptedSource: no key that we may have opens it.
-        NotSupportedYet: naming the tag.
+        InvalidRequest: the request does not fit the source.
     """
-    media, choice = plan.media, plan.choice
-    if media.i_frames_only:
-        raise NoPlayableVariant(detail="The playlist holds I-frames only (EXT-X-I-FRAMES-ONLY).")
-    methods = {segment.key.method for segment in media.segments if segment.key is not None}
-    if methods - {"AES-128"}:
-        raise EncryptedSource(detail=f"EXT-X-KEY: METHOD={min(methods - {'AES-128'})}.")
-    for tag, present in _not_yet(media.segments):
-        if present:
-            raise NotSupportedYet(detail=f"{tag} is not supported yet.")
-    if media.live:
-        raise NotSupportedYet(detail="Live (no EXT-X-ENDLIST) is not supported yet.")
-    if choice is not None and choice.rendition is not None and not choice.audio_only:
-        raise NotSupportedYet(detail="EXT-X-MEDIA with a URI is not supported yet.")
+    for source in plan.sources:
+        media = source.playlist
+        if media.i_frames_only:
+            detail = "The playlist holds I-frames only (EXT-X-I-FRAMES-ONLY)."
+            raise NoPlayableVariant(detail=detail)
+        first = next((segment for segment in media.segments if not segment.gap), None)
+        if first is not None and not _is_open(first.key):
+            assert first.key is not None
+            raise EncryptedSource(detail=f"EXT-X-KEY: METHOD={first.key.method}.")
+    if plan.media.live and request.end_s is not None:
+        raise InvalidRequest(detail="The parameter `end` needs a presentation that has an end.")
 
 
-def _not_yet(segments: Iterable[Segment]) -> Iterable[tuple[str, bool]]:
-    segments = tuple(segments)
-    yield "EXT-X-KEY:METHOD=AES-128", any(s.key is not None for s in segments)
-    yield "EXT-X-MAP", any(s.init_section is not None for s in segments)
-    yield "EXT-X-BYTERANGE", any(s.byte_range is not None for s in segments)
-    yield "EXT-X-GAP", any(s.gap for s in segments)
-    yield "EXT-X-DISCONTINUITY", any(s.discontinuity for s in segments[1:])
+def _is_open(key: Key | None) -> bool:
+    """Whether a segment with this key can be read by anyone whom the origin gives the key."""
+    return key is None or (key.method == "AES-128" and key.key_format == "identity")

@@ -145,9 +145,7 @@ def _pieces(part: bytes) -> Iterator[bytes]:
 
 
 def _start(response: Response) -> Message:
-    headers = [
-        (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in response.headers
-    ]
+    headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in response.headers]
     return {"type": "http.response.start", "status": response.status, "headers": headers}
 
 

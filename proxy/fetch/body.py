@@ -2,9 +2,13 @@
 
 A `Body` belongs to whoever is inside `Fetcher.open`, on the event loop.  `read` gives the next
 chunk and `b""` at the end; a body that is shorter than announced, larger than allowed or too slow
-never reaches its end but raises.  One `await` per chunk, no timer, no task: the pace is judged when
-a chunk arrives, and only by the time spent waiting for one, so that a consumer that does not read
-is not held against the origin.  (A connection on which nothing at all comes is the read timeout's.)
+never reaches its end but raises.  Only time spent waiting for a chunk counts against the origin,
+never time in which the consumer did not read.  One `await` per chunk and no task: the pace is
+judged when a chunk arrives, and one timer per body looks for a wait that is too long.
+
+The client's own read timeout cannot be used here: aiohttp 3.14 restarts it when resuming a
+connection leads to its being paused again, or to its end, so that a consumer that stands still for
+that long finds an error in place of what has come.
 """
 
 from __future__ import annotations
@@ -121,6 +125,9 @@ class Body:
         self._what = what
         self._content = response.content
         self._loop = loop
+        self._timeout_s = settings.read_timeout_s
+        self._waiting_since_s: float | None = None
+        self._timer = loop.call_later(self._timeout_s, self._watch)
         self._max_bytes = max_bytes
         self._skip = skip  # bytes before a range that the origin sent all the same
         self._cut_at = length if cut else None  # bytes behind the range come too: not read
@@ -158,15 +165,31 @@ class Body:
     async def _next(self) -> bytes:
         if self._cut_at is not None and self.received == self._cut_at:
             return b""
-        began_s = self._loop.time()
+        self._waiting_since_s = began_s = self._loop.time()
         try:
             chunk = await self._content.readany()
         except FOREIGN as error:
             raise translate(error, self.url, what=self._what) from None
+        finally:
+            self._waiting_since_s = None
         slow = self._pace.add(self._loop.time() - began_s, len(chunk))
         if slow is not None:
             raise TimedOut(f"{self._what} {self._url}: {slow}")
         return chunk
+
+    def _watch(self) -> None:
+        """End a wait that is too long; else look again when it would be, or might be."""
+        now_s = self._loop.time()
+        since_s = self._waiting_since_s
+        if since_s is not None and now_s - since_s >= self._timeout_s:
+            self._content.set_exception(TimeoutError())
+        else:
+            when_s = self._timeout_s + (now_s if since_s is None else since_s)
+            self._timer = self._loop.call_at(when_s, self._watch)
+
+    def close(self) -> None:
+        """Stop watching; `Fetcher.open` calls it."""
+        self._timer.cancel()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._chunks()

@@ -53,6 +53,7 @@ from proxy.hls.model import ByteRange
 __all__ = ["Fetcher", "Resource"]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+RESERVED = ("Accept-Encoding", "If-Range", "Range", "Via")  # rule 3 rests on them: never configured
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:([0-9]{1,19})|\*)")
 DNS_CACHE_NAMES = 1000  # names kept for `dns_ttl_s`; an unbounded cache was a CVE of 2026
 
@@ -144,7 +145,7 @@ class Fetcher:
 
         loop = asyncio.get_running_loop()
         began_s = loop.time()
-        response = await self._request(url, headers, what)
+        response = await self._request(url, headers, what, offset=offset)
         try:
             part = _part(response, url, what=what, byte_range=byte_range, offset=offset)
             coding = response.headers.get("Content-Encoding", "").strip().lower()
@@ -152,7 +153,7 @@ class Fetcher:
                 raise Unavailable(f"{what} {redact(url)}: it came in a content coding")
             if part.skip + (part.length or 0) > max_bytes:
                 raise SourceTooLarge(f"{what} {redact(url)} is larger than {max_bytes} bytes")
-            yield Body(
+            body = Body(
                 response,
                 loop=loop,
                 settings=self.settings,
@@ -167,6 +168,10 @@ class Fetcher:
                 cut=part.cut,
                 validator=_validator(response),
             )
+            try:
+                yield body
+            finally:
+                body.close()
         finally:
             response.close()  # gives a connection that was read to its end back, closes any other
 
@@ -202,9 +207,9 @@ class Fetcher:
             )
 
     async def _request(
-        self, url: str, headers: dict[str, str], what: What
+        self, url: str, headers: dict[str, str], what: What, *, offset: int
     ) -> aiohttp.ClientResponse:
-        """Follow redirects to an answer of 200 or 206."""
+        """Follow redirects to an answer of 200 or 206, or 416 where the rest may be nothing."""
         settings = self.settings
         refusals: list[Forbidden] = []
         token = _refusals.set(refusals)
@@ -218,7 +223,7 @@ class Fetcher:
             raise translate(error, url, what=what) from None
         finally:
             _refusals.reset(token)
-        if response.status not in {200, 206}:
+        if response.status not in {200, 206} and not (response.status == 416 and offset):
             response.close()
             raise bad_status(
                 response.status, url, what=what, retry_after=response.headers.get("Retry-After")
@@ -235,6 +240,8 @@ class Fetcher:
         for _ in range(settings.redirects + 1):
             own = self._checked(target, what)
             sent = CIMultiDict(own)
+            for name in RESERVED:
+                sent.popall(name, None)
             sent.update(headers)
             sent.update({"Accept-Encoding": "identity", "Via": settings.via})
             if guarded and target.scheme == "http":
@@ -250,9 +257,11 @@ class Fetcher:
                 timeout=aiohttp.ClientTimeout(
                     total=None,
                     sock_connect=settings.connect_timeout_s + tls_s,
-                    sock_read=settings.read_timeout_s,
+                    sock_read=settings.headers_timeout_s,
                 ),
             )
+            if response.connection is not None and response.connection.protocol is not None:
+                response.connection.protocol.read_timeout = None  # `Body` has its own: see there
             location = response.headers.get("Location")
             if response.status not in REDIRECTS or location is None:
                 return response
@@ -264,18 +273,14 @@ class Fetcher:
 
     def _checked(self, target: URL, what: What) -> dict[str, str]:
         """Check an address before anything is done for it; give the headers of its scope."""
-        name = f"{what} {redact(str(target))}"
-        try:  # these are read from the text only now
-            host, port = target.raw_host, target.port
-            userinfo = target.raw_user is not None or target.raw_password is not None
-        except ValueError:
-            raise Forbidden(f"{name}: malformed address") from None
+        host, port = target.raw_host, target.port
+        userinfo = target.raw_user is not None or target.raw_password is not None
         try:
             self.settings.policy.check_target(
                 scheme=target.scheme, host=host, port=port, userinfo=userinfo
             )
         except Forbidden as error:
-            raise Forbidden(f"{name}: {error}") from None
+            raise Forbidden(f"{what} {redact(str(target))}: {error}") from None
         assert host is not None
         assert port is not None
         return self._scopes.headers_for(scheme=target.scheme, host=host, port=port)
@@ -349,6 +354,10 @@ def _part(
         return _Part(length=whole, total=whole, skip=byte_range.offset, cut=True)
 
     begin = offset + (byte_range.offset if byte_range is not None else 0)
+    if response.status == 416:  # nothing is missing, if it ends just where we stopped
+        if byte_range is None and response.headers.get("Content-Range") == f"bytes */{offset}":
+            return _Part(length=0, total=offset, offset=offset, cut=True)
+        raise bad_status(416, url, what=what, retry_after=None)
     match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if match is None or (byte_range is None and not offset):
         raise Unavailable(f"{what} {redact(url)}: a part came that was not asked for")
@@ -386,9 +395,11 @@ def _parsed(url: str, *, what: What) -> URL:
     try:
         if any(character < " " or character == "\x7f" for character in url):
             raise ValueError  # noqa: TRY301 - the same refusal as the parser's
-        return URL(url, encoded=url.isascii() and " " not in url)
+        parsed = URL(url, encoded=url.isascii() and " " not in url)
+        parsed.port  # noqa: B018 - host and port are read only now, and may be malformed
     except ValueError:
         raise Forbidden(f"{what} {redact(url)}: malformed address") from None
+    return parsed
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

@@ -23,7 +23,7 @@ class Copy(IntEnum):
 _VIDEO: Final[Mapping[str, Copy]] = {
     **dict.fromkeys(("avc1", "avc3", "hvc1", "hev1", "av01"), Copy.YES),
     # Dolby Vision in its own sample entries has no base layer that others show in true colours;
-    # where it has one, it comes as hvc1 with SUPPLEMENTAL-CODECS (HLS authoring 1.10), and is taken
+    # where it has one, CODECS says hvc1 and SUPPLEMENTAL-CODECS the rest (RFC 8216bis 4.4.6.2)
     **dict.fromkeys(("dvh1", "dvhe", "dva1", "dvav", "dav1"), Copy.NO),
     **dict.fromkeys(
         ("vvc1", "vvi1", "evc1", "lvc1", "mp4v", "vp08", "vp8", "vp09", "vp9"), Copy.NO

@@ -21,6 +21,7 @@ Rules of this file:
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -81,6 +82,7 @@ class SegmentCursor:
         self._shift = 0
         self._next = 0  # the first one not seen yet
         self._first = 0  # the furthest that a window has begun
+        self._doubted = False  # whether the last playlist seemed to begin anew
         self._last: Segment | None = None  # the newest one seen; None: nothing opened yet
         self._identities: dict[int, _Identity] = {}  # by our number, oldest first
         self._numbers: dict[_Identity, list[int]] = {}
@@ -191,6 +193,10 @@ class SegmentCursor:
         listed_first = playlist.media_sequence + playlist.skipped_segments
         shift = self._shift_of(playlist, listed_first)
         restarted = shift is None
+        if restarted and playlist.live and not self._doubted:
+            self._doubted = True  # an old copy will pass; what is still there next time is believed
+            return Update()
+        self._doubted = False
         self._shift = self._next - listed_first if shift is None else shift
         first = listed_first + self._shift
         lost = max(0, first - self._next)
@@ -207,22 +213,26 @@ class SegmentCursor:
         Numbers that are all new are believed, within reason.  Otherwise what is listed decides:
         segments known under these numbers (as it should be, or an older copy from another server of
         a CDN), segments known under others (EXT-X-MEDIA-SEQUENCE is missing, or was reset), or
-        unknown ones (tokens in the paths; or, if the numbers fell back, an encoder restarted).
+        unknown ones (lost before; tokens in the paths; or an encoder that was restarted).
         """
         first = listed_first + self._shift
         if first >= self._next:
             return self._shift if first - self._next <= MEMORY_SEGMENTS else None
         shifts: list[int] = []
+        contradicted = False
         for segment in playlist.segments:
             identity = _identity(segment)
-            if self._identities.get(segment.sequence + self._shift) == identity:
+            known = self._identities.get(segment.sequence + self._shift)
+            if known == identity:
                 return self._shift
+            contradicted = contradicted or known is not None
             numbers = self._numbers.get(identity, ())
             if len(numbers) == 1:  # one that came several times, like a slate, proves nothing
                 shifts.append(numbers[0] - segment.sequence)
         if shifts:
-            return shifts[-1]
-        return self._shift if first >= self._first else None
+            return Counter(shifts).most_common(1)[0][0]
+        were_lost = not contradicted and first >= next(iter(self._identities))
+        return self._shift if first >= self._first or were_lost else None
 
     def _completed(
         self, new: tuple[Segment, ...], playlist: MediaPlaylist, first: int

@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from proxy.errors import InvalidRequest, NoPlayableVariant
 from proxy.hls.codecs import Copy, copyable, is_audio, is_text, is_video
@@ -24,6 +24,11 @@ from proxy.hls.model import MultivariantPlaylist, Rendition, Variant
 
 __all__ = ["Choice", "Quality", "choose", "select_rendition", "select_variant"]
 
+_WORDS: Final[Mapping[str, Literal["best", "worst", "audio"]]] = {
+    "best": "best",
+    "worst": "worst",
+    "audio": "audio",
+}
 _LIMITED = re.compile(r"([1-9][0-9]{0,8})([pk])")
 _SHOWN_NAMES = 20  # an error text is no place for a hundred languages
 
@@ -42,15 +47,15 @@ class Quality:
         Raises:
             InvalidRequest: anything else; `detail` names the parameter and what it takes.
         """
-        if text in {"best", "worst", "audio"}:
-            return cls(kind=text)  # type: ignore[arg-type]
-        match = _LIMITED.fullmatch(text)
-        if not match:
+        if text in _WORDS:
+            return cls(kind=_WORDS[text])
+        limited = _LIMITED.fullmatch(text)
+        if not limited:
             raise InvalidRequest(
                 detail="The parameter `quality` must be best, worst, audio, a height such as 720p "
                 "or a bandwidth in kbit/s such as 2500k."
             )
-        return cls(kind="height" if match[2] == "p" else "bandwidth", limit=int(match[1]))
+        return cls(kind="height" if limited[2] == "p" else "bandwidth", limit=int(limited[1]))
 
     def __str__(self) -> str:
         unit = {"height": "p", "bandwidth": "k"}.get(self.kind)

@@ -147,16 +147,55 @@ def aac_format(frame: bytes) -> AudioFormat:
     )
 
 
+def aac_format_of(config: bytes) -> AudioFormat:
+    """Read an AudioSpecificConfig (section 1.6.2.1), as an MP4 source has it.
+
+    Raises:
+        BitstreamError: it is none.
+    """
+    r = BitReader(config)
+
+    def object_type() -> int:
+        kind = r.u(5)
+        return 32 + r.u(6) if kind == 31 else kind
+
+    def rate() -> int:
+        index = r.u(4)
+        if index == 15:
+            return r.u(24)
+        if index >= len(_AAC_RATES):
+            raise BitstreamError("a reserved sample rate of AAC")
+        return _AAC_RATES[index]
+
+    kind = object_type()
+    sample_rate, channels = rate(), r.u(4)
+    coded = kind
+    if kind in {5, 29}:  # SBR, PS: signalled explicitly, in front of what they extend
+        rate()
+        coded = object_type()
+    short = coded in {1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, 23} and r.left > 0 and r.flag()
+    return AudioFormat(
+        codec="aac",
+        sample_rate=sample_rate,
+        channels={7: 8}.get(channels, channels) or 2,  # 0: a PCE says it; players read that
+        frame_samples=960 if short else AAC_FRAME_SAMPLES,
+        config=config,
+        rfc6381=f"mp4a.40.{kind}",
+    )
+
+
 # -- AC-3 and E-AC-3 -------------------------------------------------------------------------------
 
 
 def _ac3_format(frame: bytes) -> AudioFormat:
     r = BitReader(frame[:10])
-    r.skip(32)  # syncword, crc1
+    if r.u(16) != 0x0B77:
+        raise BitstreamError("no AC-3 sync word")
+    r.skip(16)  # crc1
     rate, frame_size_code = r.u(2), r.u(6)
     stream_id, mode, channel_mode = r.u(5), r.u(3), r.u(3)
-    if rate >= len(_AC3_RATES):
-        raise BitstreamError("a reserved sample rate of AC-3")
+    if rate >= len(_AC3_RATES) or stream_id > 10:
+        raise BitstreamError("a reserved sample rate or version of AC-3")
     if channel_mode & 1 and channel_mode != 1:
         r.skip(2)  # cmixlev
     if channel_mode & 4:
@@ -168,7 +207,7 @@ def _ac3_format(frame: bytes) -> AudioFormat:
     dac3 |= (frame_size_code >> 1) << 5
     return AudioFormat(
         codec="ac3",
-        sample_rate=_AC3_RATES[rate],
+        sample_rate=_AC3_RATES[rate] >> max(stream_id - 8, 0),  # versions 9, 10: half, quarter
         channels=_AC3_CHANNELS[channel_mode] + lfe,
         frame_samples=AC3_FRAME_SAMPLES,
         config=dac3.to_bytes(3, "big"),
@@ -180,7 +219,7 @@ def _ac3_format(frame: bytes) -> AudioFormat:
 class _Substream:
     """The fields of an E-AC-3 syncframe (ETSI TS 102 366 section E.1.2) that `dec3` repeats."""
 
-    dependent: bool
+    stream_type: int  # 0: independent, 1: dependent, 2: independent, once AC-3
     substream_id: int
     size: int  # bytes
     rate: int
@@ -192,6 +231,10 @@ class _Substream:
     channel_map: int = 0
     mode: int = 0
     complexity: int | None = None  # of joint object coding (Atmos): annex H's extension type A
+
+    @property
+    def dependent(self) -> bool:
+        return self.stream_type == 1
 
 
 def _eac3_substream(frame: bytes) -> _Substream:
@@ -209,7 +252,7 @@ def _eac3_substream(frame: bytes) -> _Substream:
         rate, blocks = _AC3_RATES[rate_code], _EAC3_BLOCKS[r.u(2)]
     channel_mode, lfe = r.u(3), r.u(1)
     found = _Substream(
-        dependent=stream_type == 1,
+        stream_type=stream_type,
         substream_id=substream_id,
         size=size,
         rate=rate,
@@ -245,8 +288,10 @@ def _eac3_optional(r: BitReader, s: _Substream) -> None:
                 r.skip(8)
         if s.rate_code < 3:
             r.skip(1)  # sourcefscod
-    if not s.dependent and s.blocks != 6:
+    if s.stream_type == 0 and s.blocks != 6:
         r.skip(1)  # convsync
+    if s.stream_type == 2 and (s.blocks == 6 or r.flag()):  # blkid
+        r.skip(6)  # frmsizecod
     if r.flag():  # addbsie
         length = r.u(6) + 1
         r.skip(7)
@@ -265,7 +310,7 @@ def _skip_mixing_metadata(r: BitReader, s: _Substream) -> None:
         r.skip(6)
     if s.lfe and r.flag():
         r.skip(5)
-    if s.dependent:
+    if s.stream_type != 0:
         return
     for _ in range(2 if mode == 0 else 1):
         if r.flag():  # pgmscle
@@ -381,6 +426,46 @@ def _mp3_format(frame: bytes) -> AudioFormat:
         frame_samples=1152 if version == 3 else 576,
         config=b"",
         rfc6381="mp4a.6B" if version == 3 else "mp4a.69",
+    )
+
+
+# -- Opus and FLAC ---------------------------------------------------------------------------------
+
+
+def opus_format(head: bytes) -> AudioFormat:
+    """Read an identification header (RFC 7845 section 5.1), as libavformat gives it.
+
+    `dOps` repeats it in big-endian order (Opus in ISO BMFF, section 4.3.2).
+    """
+    if len(head) < 19 or head[:8] != b"OpusHead":
+        raise BitstreamError("no OpusHead")
+    channels = head[9]
+    pre_skip, rate = int.from_bytes(head[10:12], "little"), int.from_bytes(head[12:16], "little")
+    gain = int.from_bytes(head[16:18], "little")
+    config = b"\0" + bytes([channels]) + pre_skip.to_bytes(2, "big") + rate.to_bytes(4, "big")
+    config += gain.to_bytes(2, "big") + head[18:]
+    return AudioFormat(
+        codec="opus",
+        sample_rate=48000,
+        channels=channels,
+        frame_samples=960,  # 20 ms; packets may last 2.5 to 120 ms, and their times tell
+        config=config,
+        rfc6381="opus",
+    )
+
+
+def flac_format(stream_info: bytes) -> AudioFormat:
+    """Read a STREAMINFO block (RFC 9639 section 8.2), as libavformat gives it."""
+    if len(stream_info) < 34:
+        raise BitstreamError("no STREAMINFO")
+    fields = int.from_bytes(stream_info[10:18], "big")
+    return AudioFormat(
+        codec="flac",
+        sample_rate=fields >> 44,
+        channels=(fields >> 41 & 7) + 1,
+        frame_samples=int.from_bytes(stream_info[2:4], "big") or 4096,  # maximum block size
+        config=bytes(4) + b"\x80\0\0\x22" + stream_info[:34],  # dfLa: the last metadata block
+        rfc6381="flac",
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from proxy.media.audio import AudioFormat
-from proxy.media.nal import LENGTH_SIZE
+from proxy.media.nal import LENGTH_SIZE, BitstreamError
 from proxy.media.parameters import HevcSequence, PictureFormat
 
 _MATRIX = struct.pack(">9i", 0x10000, 0, 0, 0, 0x10000, 0, 0, 0, 0x40000000)
@@ -37,15 +37,25 @@ def full_box(kind: bytes, version: int, flags: int, *parts: bytes) -> bytes:
 # -- sample entries --------------------------------------------------------------------------------
 
 
+def _units(units: Sequence[bytes]) -> bytes:
+    if max(map(len, units)) > 0xFFFF:
+        raise BitstreamError("a parameter set of more than 65,535 bytes")
+    return b"".join(struct.pack(">H", len(unit)) + unit for unit in units)
+
+
 def avcc(sps: Sequence[bytes], pps: Sequence[bytes], picture: PictureFormat) -> bytes:
-    """Return an AVCDecoderConfigurationRecord (14496-15 section 5.3.3.1), without its box."""
+    """Return an AVCDecoderConfigurationRecord (14496-15 section 5.3.3.1), without its box.
+
+    Raises:
+        BitstreamError: a set is too large for it.
+    """
     first = sps[0]
     record = struct.pack(
         ">B3sBB", 1, first[1:4], 0xFC | (LENGTH_SIZE - 1), 0xE0 | min(len(sps), 31)
     )
-    record += b"".join(struct.pack(">H", len(unit)) + unit for unit in sps[:31])
+    record += _units(sps[:31])
     record += bytes([min(len(pps), 255)])
-    record += b"".join(struct.pack(">H", len(unit)) + unit for unit in pps[:255])
+    record += _units(pps[:255])
     if first[1] not in {66, 77, 88}:
         record += bytes(
             (
@@ -61,7 +71,11 @@ def avcc(sps: Sequence[bytes], pps: Sequence[bytes], picture: PictureFormat) -> 
 def hvcc(
     vps: Sequence[bytes], sps: Sequence[bytes], pps: Sequence[bytes], sequence: HevcSequence
 ) -> bytes:
-    """Return an HEVCDecoderConfigurationRecord (14496-15 section 8.3.3.1), without its box."""
+    """Return an HEVCDecoderConfigurationRecord (14496-15 section 8.3.3.1), without its box.
+
+    Raises:
+        BitstreamError: a set is too large for it.
+    """
     picture = sequence.picture
     record = struct.pack(
         ">B12sHBBBBHBB",
@@ -78,8 +92,7 @@ def hvcc(
     )
     # array_completeness is 0: more sets may stand in the samples, and are kept there.
     for kind, units in ((32, vps), (33, sps), (34, pps)):
-        record += struct.pack(">BH", kind, len(units))
-        record += b"".join(struct.pack(">H", len(unit)) + unit for unit in units)
+        record += struct.pack(">BH", kind, len(units)) + _units(units)
     return record
 
 
@@ -129,6 +142,10 @@ def audio_entry(audio: AudioFormat) -> bytes:
             kind, configuration = b"ac-3", box(b"dac3", audio.config)
         case "eac3":
             kind, configuration = b"ec-3", box(b"dec3", audio.config)
+        case "opus":
+            kind, configuration = b"Opus", box(b"dOps", audio.config)
+        case "flac":
+            kind, configuration = b"fLaC", box(b"dfLa", audio.config)
         case _:
             kind, configuration = b"mp4a", _esds(audio)
     # 16.16 fixed point: rates of 65,536 Hz and more stand in the codec's own configuration only.
@@ -169,7 +186,8 @@ def _track(track: TrackBox) -> bytes:
     width = height = 0
     if picture is not None:
         across, down = picture.sample_aspect_ratio or (1, 1)
-        width, height = min(picture.width * across // down, 0xFFFF) << 16, picture.height << 16
+        width = min((picture.width << 16) * across // down, 0xFFFFFFFF)
+        height = picture.height << 16
     movie_duration = track.duration * _MOVIE_TIMESCALE // track.timescale
     header = full_box(
         b"tkhd",
@@ -182,7 +200,8 @@ def _track(track: TrackBox) -> bytes:
     )
     edits = b""
     if track.media_start:
-        edit = struct.pack(">QqI", movie_duration, track.media_start, 0x10000)
+        # A duration of 0 goes on through all fragments (section 8.6.6.1).
+        edit = struct.pack(">QqI", 0, track.media_start, 0x10000)
         edits = box(b"edts", full_box(b"elst", 1, 0, struct.pack(">I", 1), edit))
     wide = track.duration > 0xFFFFFFFF  # 13.2 hours at 90 kHz
     media = full_box(

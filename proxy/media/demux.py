@@ -53,6 +53,7 @@ class SourceTrack:
     timescale: int
     language: str | None = None
     config: bytes = b""  # extradata, where the container has it (MP4)
+    size: tuple[int, int] = (0, 0)  # of the picture, in pixels, where the container has it
     wraps: bool = False  # whether its clock has 33 bits
 
 
@@ -162,6 +163,12 @@ def _config(stream: av.stream.Stream, codec: str, *, described: bool) -> bytes:
     return bytes(stream.codec_context.extradata or b"")
 
 
+def _size(stream: av.stream.Stream) -> tuple[int, int]:
+    if not isinstance(stream, av.VideoStream):
+        return 0, 0
+    return stream.codec_context.width, stream.codec_context.height
+
+
 def _language(stream: av.stream.Stream) -> str | None:
     language = stream.language
     return None if language in {None, "und"} else language
@@ -242,6 +249,7 @@ def choose_tracks(
                 timescale=stream.time_base.denominator if stream.time_base else 90000,
                 language=entry.language if entry else _language(stream),
                 config=_config(stream, codec, described=not wraps),
+                size=_size(stream),
                 wraps=wraps,
             )
             found[kind].append(track)

@@ -4,9 +4,11 @@
 whole number of top-level boxes.  Rules of this file:
 1. Every GOP starts a fragment: a video sync sample is always the first video sample of its own.
 2. The first fragment leaves as soon as every track has a sample and the first picture's duration
-   is known; the following ones grow: a player that has begun wants less overhead, not less delay.
-3. The duration of a sample is the distance to its successor.  A picture whose successor is not
-   known yet waits for the next fragment, so that no duration is a guess (but the last one's).
+   is known, or else a GOP is complete; the following ones grow: a player that has begun wants less
+   overhead, not less delay.
+3. The duration of a sample is the distance to its successor.  One whose successor is not known yet
+   waits for the next fragment, so that no duration is a guess (but the last one's): a guess that
+   is a tick too long makes samples overlap.
 Runs on the worker thread; knows no media library.
 """
 
@@ -32,6 +34,8 @@ class InitSegment:
 
     data: bytes = field(repr=False)
     codecs: str  # RFC 6381, as for the MIME parameter
+    duration_s: float | None = None  # of the presentation, where it is known
+    start_s: float = 0.0  # where in the source it begins, from the source's first picture
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +75,8 @@ class _Track:
         count = len(times)
         if following is not None:
             durations.append(following - times[-1])
-        elif self.video:
-            count -= 1
         else:
-            durations.append(self.frame_ticks)
+            count -= 1
         run = TrackRun(
             track_id=self.track_id,
             decode_time=times[0],
@@ -146,15 +148,14 @@ class Fragmenter:
         self._bytes += size
 
     def _is_full(self, track: _Track, index: int, dts: int, *, sync: bool) -> bool:
+        leads = track is self._leader
+        if leads and track.video and sync:
+            return True
         if not self._started:
-            return track is self._leader and all(other.decode_times for other in self._tracks)
+            return leads and all(other.decode_times for other in self._tracks)
         lasting = dts - track.decode_times[0]
-        if track is self._leader:
-            return (
-                (sync and track.video)
-                or lasting >= self._target[index]
-                or self._bytes >= _FRAGMENT_BYTES
-            )
+        if leads:
+            return lasting >= self._target[index] or self._bytes >= _FRAGMENT_BYTES
         # Another track does not wait for a leader that pauses: twice the target is enough.
         return lasting >= 2 * self._target[index] + track.timescale // 2 or (
             self._bytes >= 2 * _FRAGMENT_BYTES
@@ -169,7 +170,7 @@ class Fragmenter:
             if not track.decode_times:
                 continue
             following = dts if track is arriving else None
-            if arriving is None and track.video:
+            if arriving is None:
                 following = track.decode_times[-1] + track.frame_ticks
             run, samples = track.take(following=following)
             if not run.sizes:

@@ -15,13 +15,18 @@ from typing import Any, Literal
 import av
 
 from proxy.errors import SpliceIncompatible
-from proxy.media.bitstream import Path, Sample, path_for
+from proxy.media.bitstream import path_for
 from proxy.media.demux import SourceTrack
+from proxy.media.path import Path, Sample
 from proxy.media.section import Section
 from proxy.media.timeline import TimelineJumped, Times, TrackTimeline, nearest
 
 _CLOCK_HZ = 90000
 _CLOCK_MODULUS = 1 << 33  # ISO/IEC 13818-1 section 2.4.3.6
+
+# Ticks per second that are kept as they are.  Raw audio comes at 28,224,000 Hz, a common multiple
+# of all sample rates, which is none of the source's; its sample rate says as much.
+_FINEST_TIMESCALE = 1_000_000
 
 # Packets without any time that are kept until one has it; a source that never states one is dated
 # from its start then.  A PES packet holds fewer frames.
@@ -42,6 +47,10 @@ class Held:
     def decode_s(self) -> float:
         return self.times[1] / self.timeline.source_timescale
 
+    @property
+    def present_s(self) -> Fraction:
+        return Fraction(self.times[0], self.timeline.source_timescale)
+
 
 class Lane:
     """One track of the output."""
@@ -51,6 +60,8 @@ class Lane:
         self.timescale = track.timescale
         self.language = track.language
         self.index = -1  # its place in the output; -1: it has none
+        self.end_ticks: int | None = None  # presentation times from here on are left out
+        self.ended = False  # whether nothing before that can follow
         self.waits = True  # whether its samples are held until the shift is known
         self.held: list[Held] = []
         self.copied = 0  # packets
@@ -60,6 +71,7 @@ class Lane:
         self._track = track
         self._section = Section()
         self._clock: int | None = None  # of the section, unwrapped
+        self._entry_sets: Sequence[bytes] | None = None  # parameter sets of the sample entry
         self._format: object = None  # what the sample entry says; must stay
         self._timeline: TrackTimeline | None = None
         self._earlier: TrackTimeline | None = None
@@ -98,7 +110,9 @@ class Lane:
         self._section = section
         self._timeline = None
         self._hole_s = None if discontinuity else section.hole_s
-        self.path = path_for(track.codec, track.config)
+        self.path = path_for(track.codec, track.config, track.size)
+        if track.config and self._entry_sets not in (None, self.path.parameter_sets):
+            self.path.in_band = self.path.parameter_sets  # the sample entry has others
         if self._earlier is None or discontinuity:
             self.waits = self.waits or self.index >= 0
 
@@ -141,6 +155,8 @@ class Lane:
     def _begin_timeline(self) -> TrackTimeline:
         """Make the timeline, now that the path knows the format."""
         source_timescale = self._track.timescale
+        if self._format is None and source_timescale > _FINEST_TIMESCALE and self.path.sample_rate:
+            self.timescale = self.path.sample_rate
         timeline = self._timeline = TrackTimeline(
             timescale=self.timescale,
             source_timescale=source_timescale,
@@ -151,6 +167,7 @@ class Lane:
         )
         if self._format is None:
             self._format = self.path.format
+            self._entry_sets = self.path.parameter_sets
         elif self._format != self.path.format:
             raise SpliceIncompatible(f"another {self.kind} configuration in mid-stream")
         if self._earlier is not None:
@@ -204,11 +221,11 @@ class Lane:
 
     # -- priming -----------------------------------------------------------------------------------
 
-    def is_primed(self) -> bool:
-        """Whether its earliest presentation time is known."""
+    def is_primed(self, begin_s: Fraction | None = None) -> bool:
+        """Whether its earliest presentation time is known, and `begin_s` has been passed."""
         if not self.waits:
             return True
-        if not self.held:
+        if not self.held or (begin_s is not None and self.held[-1].present_s <= begin_s):
             return False
         if self.kind == "audio":
             return True
@@ -224,6 +241,19 @@ class Lane:
     def span_s(self) -> float:
         """Seconds of media that are held."""
         return self.held[-1].decode_s - self.held[0].decode_s if len(self.held) > 1 else 0.0
+
+    def hold(self, held: Held, begin_s: Fraction | None = None) -> None:
+        """Keep a sample until the shift is known; where a later beginning is wished, what lies
+        before the last random access point at or before it is dropped."""
+        if begin_s is not None and held.sync and held.present_s <= begin_s:
+            self.drop_held()
+        self.held.append(held)
+
+    def begin_at(self, begin_s: Fraction) -> None:
+        """Drop what is presented before (audio, whose every frame is a beginning)."""
+        kept = [held for held in self.held if held.present_s >= begin_s]
+        self.copied -= len(self.held) - len(kept)
+        self.held = kept
 
     def release(self) -> list[Held]:
         """Return what was held; from now on nothing is."""

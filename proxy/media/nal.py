@@ -41,6 +41,25 @@ def split_annexb(data: bytes | memoryview) -> list[memoryview]:
     return units
 
 
+def split_length_prefixed(data: bytes | memoryview, length_size: int) -> list[memoryview]:
+    """Return the NAL units of a sample of an MP4, which stand behind their lengths.
+
+    Raises:
+        BitstreamError: a length points behind the end.
+    """
+    view = memoryview(data)
+    units = []
+    place = 0
+    while place + length_size <= len(view):
+        start = place + length_size
+        place = start + int.from_bytes(view[place:start], "big")
+        if place > len(view):
+            raise BitstreamError("a NAL unit is longer than its sample")
+        if place > start:
+            units.append(view[start:place])
+    return units
+
+
 class BitReader:
     """Reads a raw byte sequence payload bit by bit; reading past the end is a `BitstreamError`."""
 

@@ -29,6 +29,8 @@ _EXTENDED_SAR = 255
 # Bounds against crafted sets, far above any level of either specification.
 _MOST_REFERENCE_FRAMES = 64
 _LARGEST_SIDE = 1 << 16
+_MOST_SUB_LAYERS = 7
+_DEEPEST_BITS = 15  # avcC and hvcC have three bits for what is above 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +109,11 @@ def _size(width: int, height: int) -> tuple[int, int]:
     return width, height
 
 
+def _check_samples(chroma: int, *depths: int) -> None:
+    if chroma > 3 or max(depths) > _DEEPEST_BITS:
+        raise BitstreamError(f"samples of chroma format {chroma} and {max(depths)} bits")
+
+
 # -- H.264 -----------------------------------------------------------------------------------------
 
 
@@ -167,6 +174,7 @@ def parse_h264_sps(unit: bytes) -> PictureFormat:
         chroma = r.ue()
         separate_planes = chroma == 3 and r.flag()
         depth_luma, depth_chroma = 8 + r.ue(), 8 + r.ue()
+        _check_samples(chroma, depth_luma, depth_chroma)
         r.skip(1)
         if r.flag():  # seq_scaling_matrix_present_flag
             for i in range(8 if chroma != 3 else 12):
@@ -334,6 +342,8 @@ def parse_hevc_sps(unit: bytes) -> HevcSequence:
     r = BitReader.of_nal(unit, 2)
     r.skip(4)
     sub_layers = r.u(3) + 1
+    if sub_layers > _MOST_SUB_LAYERS:
+        raise BitstreamError("more than 7 temporal sub-layers")
     nested = r.flag()
     profile_tier_level = r.u(96).to_bytes(12, "big")
     _skip_sub_layers(r, sub_layers - 1)
@@ -348,6 +358,7 @@ def parse_hevc_sps(unit: bytes) -> HevcSequence:
         height -= (2 if planes == 1 else 1) * (top + bottom)
     width, height = _size(width, height)
     depth_luma, depth_chroma = 8 + r.ue(), 8 + r.ue()
+    _check_samples(chroma, depth_luma, depth_chroma)
     order_bits = r.ue() + 4
     reorder = 0
     for _ in range(sub_layers if r.flag() else 1):

@@ -13,14 +13,16 @@ from dataclasses import dataclass
 PACKET_SIZE = 188
 _SYNC = 0x47
 _PAT_PID = 0
+_STUFFING = 0xFF  # behind the last section of a packet
+_SMALLEST_SECTION = 12  # bytes: the head and the CRC of the long form
 _LOOK_AT_MOST = 1 << 20  # bytes; RFC 8216bis wants PAT and PMT at the start of every segment
 
 # Names (FFmpeg's where it has one) of codecs that libavformat may not name.
 _STREAM_TYPES = {
-    0x01: "mpeg1video", 0x02: "mpeg2video", 0x10: "mpeg4", 0x11: "aac_latm", 0x1B: "h264",
-    0x1C: "aac", 0x21: "jpeg2000", 0x24: "hevc", 0x2D: "mpegh_3d_audio", 0x2E: "mpegh_3d_audio",
-    0x32: "jpegxs", 0x33: "vvc", 0x34: "evc", 0x42: "cavs", 0x81: "ac3", 0x82: "dts",
-    0x83: "truehd", 0x84: "eac3", 0x85: "dts", 0x86: "dts", 0x87: "eac3", 0xEA: "vc1",
+    0x01: "mpeg1video", 0x02: "mpeg2video", 0x0F: "aac", 0x10: "mpeg4", 0x11: "aac_latm",
+    0x1B: "h264", 0x1C: "aac", 0x21: "jpeg2000", 0x24: "hevc", 0x2D: "mpegh_3d_audio",
+    0x2E: "mpegh_3d_audio", 0x32: "jpegxs", 0x33: "vvc", 0x34: "evc", 0x42: "cavs", 0x81: "ac3", 0x82: "dts",
+    0x83: "truehd", 0x84: "eac3", 0x85: "dts", 0x87: "eac3", 0x8A: "dts", 0xEA: "vc1",
 }  # fmt: skip
 _REGISTRATIONS = {
     b"AC-3": "ac3", b"EAC3": "eac3", b"AC-4": "ac4", b"DTS1": "dts", b"DTS2": "dts",
@@ -138,12 +140,27 @@ class ProgramReader:
         start = 5 + packet[4] if packet[3] & 0x20 else 4
         payload = packet[start:] if packet[3] & 0x10 else b""
         if packet[1] & 0x40 and payload:  # payload_unit_start_indicator: a pointer_field
+            self._continue(pid, payload[1 : 1 + payload[0]])
             self._sections[pid] = payload[1 + payload[0] :]
-        elif pid in self._sections:
-            self._sections[pid] += payload
-        section = self._sections.get(pid, b"")
-        if len(section) >= 12 and len(section) >= 3 + ((section[1] & 15) << 8 | section[2]):
-            self._section(pid, self._sections.pop(pid))
+            payload = b""
+        self._continue(pid, payload)
+
+    def _continue(self, pid: int, payload: bytes) -> None:
+        """Append to the section of a PID, and read what is whole: several may follow each other."""
+        if pid not in self._sections:
+            return
+        rest = self._sections[pid] + payload
+        while len(rest) >= 3 and rest[0] != _STUFFING:
+            size = 3 + ((rest[1] & 15) << 8 | rest[2])
+            if len(rest) < size:
+                break
+            if size >= _SMALLEST_SECTION:
+                self._section(pid, rest[:size])
+            rest = rest[size:]
+        if rest[:1] == bytes([_STUFFING]):
+            del self._sections[pid]
+        else:
+            self._sections[pid] = rest
 
     def _section(self, pid: int, section: bytes) -> None:
         if pid == _PAT_PID and section[0] == 0:

@@ -33,7 +33,7 @@ from proxy.media.lane import Held, Lane
 from proxy.media.nal import BitstreamError
 from proxy.media.ring import BridgeClosed
 from proxy.media.section import Input, Section
-from proxy.media.timeline import align, align_after
+from proxy.media.timeline import align, align_after, exact
 
 SILENT_S = 2  # seconds of media after which an announced track counts as absent
 
@@ -48,11 +48,13 @@ _NO_START_PACKETS = 1800
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the client wants of the source."""
+    """What the client wants of the source; times are seconds from its first picture."""
 
     video: bool = True  # False: audio alone
     language: str | None = None  # of the audio track
-    duration_s: float | None = None  # of the whole presentation, where it is known
+    duration_s: float | None = None  # of the source up to the wished end, where it is known
+    start_s: float | None = None  # begin at the random access point at or before this
+    end_s: float | None = None  # leave out what is presented from here on
     skip_splices: bool = False  # leave sections out that the output cannot take
 
 
@@ -123,13 +125,14 @@ class _Remux:
         self._origin = Fraction(0)
         self._epoch = 0  # how many shifts there have been
         self._new_clock = False  # whether a discontinuity came, and its tracks wait
+        self._zero_s: Fraction | None = None  # presentation time of the source's first picture
         self._fragmenter: Fragmenter | None = None
 
     def run(self) -> None:
         """Remux until the inputs end."""
         for feed in self._feeds:
             feed.advance()
-        while any(feed.next is not None for feed in self._feeds):
+        while any(feed.next is not None for feed in self._feeds) and not self._has_ended():
             try:
                 self._run_clock()
             except SpliceIncompatible:
@@ -147,7 +150,7 @@ class _Remux:
             self._enter(feed, feed.next, discontinuity=True)
         while True:
             reading = [feed for feed in self._feeds if not feed.exhausted]
-            if not reading:
+            if not reading or self._has_ended():
                 break
             feed = min(reading, key=self._urgency)
             packet = feed.packet()
@@ -236,8 +239,8 @@ class _Remux:
             if lane.waits and lane.epoch < self._epoch:
                 self._follow(lane, held)
             elif lane.waits:
-                lane.held.append(held)
-                self._held_bytes += held.size
+                lane.hold(held, self._begin_s(lane, held))
+                self._held_bytes = sum(h.size for one in self._lanes for h in one.held)
                 if self._is_primed():
                     self._start()
             elif lane.index >= 0:
@@ -254,9 +257,31 @@ class _Remux:
         lane.release()
         self._place(lane, held)
 
+    def _begin_s(self, lane: Lane, held: Held | None = None) -> Fraction | None:
+        """Where the presentation is wished to begin, in the source's time, as far as `lane` has to
+        care: the first picture decides, and audio follows it."""
+        if self._fragmenter is not None or self._wish.start_s is None:
+            return None
+        leads = lane.kind == "video" or all(other.kind != "video" for other in self._lanes)
+        if not leads:
+            return None
+        if self._zero_s is None and held is not None:
+            self._zero_s = held.present_s
+        return None if self._zero_s is None else self._zero_s + exact(self._wish.start_s)
+
+    def _has_ended(self) -> bool:
+        """Whether all tracks have passed the wished end."""
+        return self._fragmenter is not None and all(
+            lane.ended for lane in self._lanes if lane.index >= 0
+        )
+
     def _place(self, lane: Lane, held: Held) -> None:
         assert self._fragmenter is not None
         pts, dts = held.timeline.place(held.times)
+        if lane.end_ticks is not None and pts >= lane.end_ticks:
+            lane.copied -= lane.packets_per_sample
+            lane.ended = lane.ended or dts >= lane.end_ticks
+            return
         self._fragmenter.add(
             lane.index,
             pts,
@@ -275,7 +300,9 @@ class _Remux:
     def _is_primed(self) -> bool:
         present = [lane for feed in self._feeds for lane in feed.lanes.values()]
         unprimed = [lane for lane in present if lane.index >= 0 or self._fragmenter is None]
-        unprimed = [lane for lane in unprimed if not (lane.waits and lane.is_primed())]
+        unprimed = [
+            lane for lane in unprimed if not (lane.waits and lane.is_primed(self._begin_s(lane)))
+        ]
         if not unprimed and all(feed.lanes for feed in self._feeds):
             return True
         if self._held_bytes > _PRIMING_BYTES:
@@ -316,24 +343,32 @@ class _Remux:
         """Send the init segment."""
         if not present:
             raise CorruptMedia("no packet of any track can be decoded")
+        start_s = self._clip(present)
+        present = [lane for lane in present if lane.held]
         alignment = align(
             [(lane.held[0].timeline, [held.times for held in lane.held]) for lane in present],
             hole_s=self._hole_s,
         )
         self._lead = alignment.lead
+        duration_s = self._wish.duration_s
+        if duration_s is not None:
+            duration_s = max(duration_s - float(start_s), 0.0)
         boxes = []
         for index, lane in enumerate(present):
             lane.index = index
             media_start = lane.held[0].timeline.start(
                 origin=alignment.origin, lead=alignment.lead, reserve=alignment.reserves[index]
             )
+            if self._wish.end_s is not None:
+                end_s = exact(self._wish.end_s) - start_s
+                lane.end_ticks = media_start + round(end_s * lane.timescale)
             boxes.append(
                 TrackBox(
                     track_id=index + 1,
                     timescale=lane.timescale,
                     sample_entry=lane.path.sample_entry(),
                     media_start=media_start,
-                    duration=round((self._wish.duration_s or 0) * lane.timescale),
+                    duration=round((duration_s or 0) * lane.timescale),
                     language=lane.language,
                     picture=lane.path.picture,
                 )
@@ -343,11 +378,34 @@ class _Remux:
                 lane.waits = False
                 self._counts.left_out["silent_track"] = 0
         codecs = ",".join(lane.path.rfc6381 for lane in present)
-        self._emit(InitSegment(data=init_segment(boxes), codecs=codecs))
+        self._emit(
+            InitSegment(
+                data=init_segment(boxes),
+                codecs=codecs,
+                duration_s=duration_s,
+                start_s=float(start_s),
+            )
+        )
         self._fragmenter = Fragmenter(
             [(lane.index + 1, lane.timescale, lane.kind == "video") for lane in present],
             self._emit,
         )
+
+    def _clip(self, present: Sequence[Lane]) -> Fraction:
+        """Let all tracks begin with the first picture, where a later beginning is wished.  Returns
+        the seconds that were left out."""
+        if self._wish.start_s is None or self._zero_s is None:
+            return Fraction(0)
+        leader = next((lane for lane in present if lane.kind == "video"), present[0])
+        if leader.kind == "audio":
+            leader.begin_at(self._zero_s + exact(self._wish.start_s))
+        if not leader.held:
+            raise CorruptMedia("nothing is left behind the wished start")
+        begin_s = leader.held[0].present_s
+        for lane in present:
+            if lane is not leader:
+                lane.begin_at(begin_s)
+        return begin_s - self._zero_s
 
     def _finish(self) -> None:
         if self._fragmenter is None:

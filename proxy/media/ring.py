@@ -49,9 +49,12 @@ class RingBuffer:
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
         self._chunks: deque[bytes | Section] = deque()
+        self._taken = 0  # bytes of the first chunk that have been read
         self._size = 0
         self._wake_bytes = 1
         self._reader_waits = False
+        self._timed = False  # whether `_hurry` will be called
+        self._hurried = False
         self._room: asyncio.Future[None] | None = None
         self._finished = False
         self._closed = False
@@ -87,14 +90,26 @@ class RingBuffer:
                 self._chunks.append(chunk)
                 self._size += len(chunk)
             full = self._size >= self.capacity_bytes
-            if self._reader_waits and (full or self._size >= self._wake_bytes):
-                self._changed.notify()
+            if self._reader_waits:
+                if self._is_enough():
+                    self._changed.notify()
+                elif self._size and not self._timed:
+                    self._timed = True
+                    self._loop.call_later(_PATIENCE_S, self._hurry)
             if not full:
                 return
             room = self._room = self._loop.create_future()
         await room
         if self._closed:
             raise BridgeClosed
+
+    def _hurry(self) -> None:
+        """Wake a reader that has waited long enough for a batch."""
+        with self._changed:
+            self._timed = False
+            if self._reader_waits and self._size:
+                self._hurried = True
+                self._changed.notify()
 
     def finish(self) -> None:
         """Say that nothing follows."""
@@ -126,7 +141,8 @@ class RingBuffer:
                 chunk = self._chunks.popleft()
                 if isinstance(chunk, Section):
                     return chunk
-                self._consume(len(chunk))
+                self._consume(len(chunk) - self._taken)
+                self._taken = 0
 
     def read(self, n: int) -> bytes:
         """Return the next 1 to n bytes, or `b""` at the end of the section; waits for them.
@@ -142,13 +158,13 @@ class RingBuffer:
             chunk = self._chunks[0]
             if isinstance(chunk, Section):
                 return b""
-            if len(chunk) <= n:
+            piece = chunk[self._taken : self._taken + n]
+            self._taken += len(piece)
+            if self._taken == len(chunk):
                 self._chunks.popleft()
-            else:
-                self._chunks[0] = chunk[n:]
-                chunk = chunk[:n]
-            self._consume(len(chunk))
-            return chunk
+                self._taken = 0
+            self._consume(len(piece))
+            return piece
 
     def _await_something(self) -> None:
         if not self._has_something():
@@ -171,19 +187,23 @@ class RingBuffer:
     def _is_enough(self) -> bool:
         return (
             self._size >= min(self._wake_bytes, self.capacity_bytes)
-            or isinstance(self._chunks[-1] if self._chunks else None, Section)
+            or self._hurried
             or self._finished
             or self._closed
+            # The section that is read has ended, whether bytes of it are left or not.
+            or any(isinstance(chunk, Section) for chunk in self._ends())
         )
+
+    def _ends(self) -> list[bytes | Section]:
+        return [self._chunks[0], self._chunks[-1]] if self._chunks else []
 
     def _wait(self) -> None:
         self._reader_waits = True
         try:
             while not self._has_something() or not self._is_enough():
-                if not self._changed.wait(_PATIENCE_S if self._size else None) and self._size:
-                    break
+                self._changed.wait()
         finally:
-            self._reader_waits = False
+            self._reader_waits = self._hurried = False
 
     def _make_room(self) -> None:
         room, self._room = self._room, None
@@ -202,7 +222,7 @@ class RingBuffer:
         with self._changed:
             self._closed = True
             self._chunks.clear()
-            self._size = 0
+            self._taken = self._size = 0
             self._changed.notify()
             self._make_room()
 

@@ -6,56 +6,138 @@ a sync byte in silence, and the stream would end up short.
 
 from __future__ import annotations
 
-from typing import Literal
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
 
-from proxy.media.psi import PACKET_SIZE
+from proxy.media.psi import PACKET_SIZE, Program, ProgramReader
+from proxy.media.section import Format
 
-Container = Literal["mpegts", "mp4", "packed_audio"]
-
-# A transport stream may begin behind something else (an image that hides it, a cut packet).
-# libavformat looks for the next sync no further than this.
+# A transport stream may begin behind something else (an image that hides it, a cut packet), and an
+# ID3 tag may hold a cover.  libavformat looks for the next sync no further than this.
 SNIFF_BYTES = 64 * 1024
 
-# Sync bytes in a row that make a transport stream: chance finds three in one of 2**24 places.
+# Sync bytes in a row that make a transport stream: chance finds four in one of 2**32 places.
 _SYNCS = 4
 
+# PAT and PMT stand in the first packets of a segment (RFC 8216bis section 3.1.1); one that keeps
+# them back further is taken for one of the streams before.
+_PROGRAMS_BYTES = 16 * 1024
+
 _BOXES = frozenset({b"ftyp", b"styp", b"moof", b"moov", b"sidx", b"emsg", b"prft", b"mdat"})
+_TIMESTAMP_OWNER = b"com.apple.streaming.transportStreamTimestamp\0"  # RFC 8216bis section 3.1.4
 
 
-def _has_sync(head: bytes, *, complete: bool) -> bool:
-    place = head.find(b"\x47")
-    while place >= 0:
-        syncs = head[place : place + _SYNCS * PACKET_SIZE : PACKET_SIZE]
-        short = complete and place + PACKET_SIZE * len(syncs) >= len(head)
-        if syncs == b"\x47" * len(syncs) and (len(syncs) == _SYNCS or short):
-            return True
-        place = head.find(b"\x47", place + 1)
-    return False
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recognition:
+    """What a segment turned out to be."""
+
+    format: Format
+    start: int = 0  # bytes in front that are none of it
+    clock: int | None = None  # 90 kHz, as the ID3 tag of packed audio tells it
+    programs: tuple[Program, ...] = ()  # that a transport stream announces
 
 
-def sniff(head: bytes, *, complete: bool) -> Container | None:
-    """Tell the container of a segment.
+def recognise(head: bytes, *, complete: bool) -> Recognition | None:
+    """Tell what a segment is.
 
     Args:
         head: its first bytes.
         complete: whether these are all of it.
 
     Returns:
-        None where it is none of them, or (while not `complete`, and up to `SNIFF_BYTES`) where more
-        bytes are needed to tell.
+        None where it is nothing known, or (while not `complete`, and up to `SNIFF_BYTES`) where
+        more bytes are needed to tell.
     """
     if head[4:8] in _BOXES:
-        return "mp4"
-    if head[:1] == b"\x47" or head[:3] != b"ID3":
-        if _has_sync(head, complete=complete):
-            return "mpegts"
-        if head[:2] == b"\x0b\x77" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0"):
-            return "packed_audio"
+        return Recognition(format="mp4")
+    if head[:3] == b"ID3":
+        end, clock = _id3(head)
+        if end + 8 > len(head):
+            return None
+        return _packed_audio(head, end, clock)
+    start = _sync(head, complete=complete)
+    if start is None:
+        return _packed_audio(head, 0, None)
+    reader = ProgramReader()
+    reader.feed(head[start:])
+    if not reader.complete and not complete and len(head) - start < _PROGRAMS_BYTES:
         return None
-    return "packed_audio"
+    return Recognition(format="mpegts", start=start, programs=reader.programs)
+
+
+def _sync(head: bytes, *, complete: bool) -> int | None:
+    place = head.find(b"\x47")
+    while place >= 0:
+        syncs = head[place : place + _SYNCS * PACKET_SIZE : PACKET_SIZE]
+        ends = complete and place + PACKET_SIZE * len(syncs) >= len(head) - place % PACKET_SIZE
+        if syncs == b"\x47" * len(syncs) and (len(syncs) == _SYNCS or ends):
+            return place
+        place = head.find(b"\x47", place + 1)
+    return None
+
+
+def _packed_audio(head: bytes, start: int, clock: int | None) -> Recognition | None:
+    first = head[start : start + 6]
+    kind: Format | None = None
+    if first[:2] == b"\x0b\x77" and len(first) == 6:
+        kind = "eac3" if first[5] >> 3 > 10 else "ac3"  # bsid
+    elif first[:1] == b"\xff" and first[1:2] >= b"\xe0":
+        kind = "aac" if first[1] & 0x06 == 0 else "mp3"  # layer 0 is ADTS
+    return Recognition(format=kind, start=start, clock=clock) if kind else None
+
+
+def _id3(head: bytes) -> tuple[int, int | None]:
+    """Return the end of the ID3 tags in front, and the timestamp in them (RFC 8216bis 3.1.4)."""
+    place, clock = 0, None
+    while head[place : place + 3] == b"ID3" and len(head) >= place + 10:
+        end = place + 10 + _synchsafe(head[place + 6 : place + 10])
+        found = head.find(_TIMESTAMP_OWNER, place, end)
+        value = head[found + len(_TIMESTAMP_OWNER) : found + len(_TIMESTAMP_OWNER) + 8]
+        if found >= 0 and len(value) == 8:
+            clock = int.from_bytes(value, "big") & ((1 << 33) - 1)
+        place = end
+    return place, clock
+
+
+def _synchsafe(size: bytes) -> int:
+    number = 0
+    for byte in size:
+        number = number << 7 | byte & 0x7F
+    return number
 
 
 def is_hopeless(head: bytes) -> bool:
     """Whether no further byte can make a segment of this: text, or too much of nothing."""
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n")[:16].lower()
     return len(head) >= SNIFF_BYTES or text.startswith((b"<", b"#ext", b"{", b"webvtt"))
+
+
+def is_text(head: bytes) -> bool:
+    """Whether it is a WebVTT segment."""
+    return head.removeprefix(b"\xef\xbb\xbf").startswith(b"WEBVTT")
+
+
+_CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
+
+
+def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    place = 0
+    while place + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, place)
+        if size < 8:
+            return
+        yield kind, data[place + 8 : place + size]
+        place += size
+
+
+def sample_entries(init: bytes) -> list[bytes]:
+    """Return the types of all sample entries of an init section (ISO/IEC 14496-12 section 8.5.2):
+    `encv` and `enca` are encrypted."""
+    entries: list[bytes] = []
+    for kind, body in _boxes(init):
+        if kind in _CONTAINERS:
+            entries += sample_entries(body)
+        elif kind == b"stsd":
+            entries += [entry for entry, _ in _boxes(body[8:])]
+    return entries

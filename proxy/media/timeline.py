@@ -169,9 +169,11 @@ class TrackTimeline:
         """Return how many ticks earlier the packets have to be decoded than the source says, as far
         as its first ones show: some muxers state decode times that lie behind presentation."""
         late = max((dts - pts for pts, dts in first), default=0)
-        if late <= 0 and first and first[0][0] == first[0][1]:
-            late = round(self._reorder_frames * self._frame_ticks)
-        return max(late, 0)
+        if not first or (late <= 0 and first[0][0] != first[0][1]):
+            return 0
+        # Later pictures may be shown earlier than the first ones tell: as far as reordering goes.
+        pts, dts = first[0]
+        return max(late, dts - pts + round(self._reorder_frames * self._frame_ticks))
 
     def start(self, *, origin: Fraction, lead: Fraction, reserve: int) -> int:
         """Fix the shift.  Returns the lead in ticks: the decode time that is presented at 0.
@@ -249,7 +251,8 @@ def _earliest_s(timeline: TrackTimeline, first: Sequence[Times]) -> Fraction:
     return Fraction(min(pts for pts, _ in first), timeline.source_timescale)
 
 
-def _exact(seconds: float) -> Fraction:
+def exact(seconds: float) -> Fraction:
+    """Return seconds as a fraction of the 90 kHz clock."""
     return Fraction(round(seconds * 90000), 90000)
 
 
@@ -264,7 +267,7 @@ def align(tracks: _Firsts, *, hole_s: float = 0.0) -> Alignment:
         Fraction(first[0][1] - reserve, timeline.source_timescale)
         for (timeline, first), reserve in zip(tracks, reserves, strict=True)
     )
-    origin -= _exact(hole_s)
+    origin -= exact(hole_s)
     return Alignment(origin=origin, lead=max(origin - decoded, Fraction(0)), reserves=reserves)
 
 
@@ -272,4 +275,4 @@ def align_after(tracks: _Firsts, *, lead: Fraction, hole_s: float = 0.0) -> Alig
     """Find the shift where the clock starts anew: the smallest with which no track overlaps."""
     origin = min(_earliest_s(timeline, first) - timeline.end_s for timeline, first in tracks)
     reserves = tuple(timeline.reserve(first) for timeline, first in tracks)
-    return Alignment(origin=origin - _exact(hole_s), lead=lead, reserves=reserves)
+    return Alignment(origin=origin - exact(hole_s), lead=lead, reserves=reserves)

@@ -1,7 +1,7 @@
 """Builders for the tests of the fetch room."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,3 +80,10 @@ async def settled(rounds: int = 50) -> None:
     """Let everything run that can run without waiting for anybody else."""
     for _ in range(rounds):
         await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    """Let everything run until `condition()` holds."""
+    async with asyncio.timeout(timeout_s):
+        while not condition():  # noqa: ASYNC110 - whatever it asks about tells nobody
+            await asyncio.sleep(0)

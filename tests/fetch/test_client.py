@@ -349,18 +349,27 @@ async def test_open_deadline() -> None:
                 await whole(body)
 
 
-async def test_open_paused_consumer() -> None:
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_open_paused_consumer(framing: str) -> None:
     """A consumer that stands still for longer than every limit loses nothing."""
-    settings = quick(read_timeout_s=0.1, min_rate_window_s=0.1, min_rate_grace_s=0.0)
+    settings = quick(
+        headers_timeout_s=0.1,
+        read_timeout_s=0.1,
+        read_buffer_bytes=16384,
+        min_rate_window_s=0.1,
+        min_rate_grace_s=0.0,
+    )
     data = os.urandom(3_000_000)
     async with Origin(send_buffer_bytes=16384) as origin, Fetcher(settings) as fetcher:
-        url = origin.add("/a.ts", data)
+        url = origin.add("/a.ts", data, framing=framing)  # type: ignore[arg-type]
         async with fetcher.open(url) as body:
-            parts = [await body.read()]
-            await asyncio.sleep(0.5)  # the condition itself: longer than the limits above
-            while chunk := await body.read():
-                parts.append(chunk)
-        assert b"".join(parts) == data
+            got = b""
+            for pause_at in (1, 100_000, len(data) - 100_000, len(data)):
+                while len(got) < pause_at:
+                    got += await body.read()
+                await asyncio.sleep(0.3)  # the condition itself: longer than the limits above
+            assert await body.read() == b""
+        assert got == data
 
 
 async def test_open_backpressure() -> None:

@@ -218,6 +218,7 @@ def keeps_promises(playlist: MultivariantPlaylist | MediaPlaylist) -> None:
         assert playlist.variants or playlist.i_frame_variants or playlist.renditions
 
 
+@settings(deadline=None)
 @given(st.binary())
 def test_parse_playlist_on_any_bytes(body: bytes) -> None:
     """Any bytes parse or are refused, with a header in front of them or not."""
@@ -225,7 +226,7 @@ def test_parse_playlist_on_any_bytes(body: bytes) -> None:
     parse_or_refuse(b"#EXTM3U\n" + body)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(LINES, max_size=30), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_parse_playlist_on_any_mixture_of_tags(lines: list[str], ending: str) -> None:
     """Tags in any order, whole and broken, parse or are refused."""
@@ -239,7 +240,7 @@ def test_parse_playlist_on_mutated_texts(corpus: Path) -> None:
     position = st.floats(0, 1)
     junk = st.one_of(st.binary(max_size=6), st.sampled_from([b'"', b",", b"{$x}", b"\n", b"nan"]))
 
-    @settings(max_examples=400)
+    @settings(max_examples=400, deadline=None)
     @given(text, st.lists(st.tuples(position, position, junk), min_size=1, max_size=4))
     def mutate(body: bytes, edits: list[tuple[float, float, bytes]]) -> None:
         for at, length, replacement in edits:

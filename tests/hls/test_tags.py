@@ -5,7 +5,7 @@ from __future__ import annotations
 from urllib.parse import urljoin
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import PlaylistError
@@ -64,6 +64,7 @@ def test_address_is_resolved_against_the_playlist(uri: str, address: str) -> Non
 URI_CHARACTERS = st.text("abAB09._~%-/?#=&+:@!$'()*,;[] é{", max_size=24)
 
 
+@settings(deadline=None)
 @given(
     st.one_of(URI_CHARACTERS, st.builds("https://{}".format, URI_CHARACTERS)),
     st.sampled_from(

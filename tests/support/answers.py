@@ -174,9 +174,10 @@ def spoil(answer: Answer, request: Request, resource: Resource | None) -> None:
             endings: dict[type, Literal["reset", "close", "stall"]]
             endings = {Reset: "reset", Hangup: "close", Stall: "stall"}
             answer.ending = endings[type(request.fault)]
-            answer.stop_at, answer.before_headers = after_bytes or 0, after_bytes is None
+            answer.stop_at = _within(answer.body, after_bytes or 0)
+            answer.before_headers = after_bytes is None
         case Truncate(after_bytes):
-            answer.stop_at, answer.ending = after_bytes, "close"
+            answer.stop_at, answer.ending = _within(answer.body, after_bytes), "close"
         case Trickle():
             answer.drip = request.fault
         case SlowHeaders(every_s):
@@ -210,6 +211,11 @@ def spoil(answer: Answer, request: Request, resource: Resource | None) -> None:
             answer.status, answer.framing, answer.endless = 200, "chunked", piece
         case _:
             pass
+
+
+def _within(body: bytes, at: int) -> int:
+    """A fault strikes before the last byte, also where only the rest of a resource is asked for."""
+    return max(0, min(at, len(body) - 1))
 
 
 def _move_range(answer: Answer, request: Request, body: bytes, wrong: WrongRange) -> None:

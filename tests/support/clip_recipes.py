@@ -208,7 +208,7 @@ def late_audio() -> Clip:
 
 @functools.cache
 def junk_in_front() -> Clip:
-    """The first sync byte is at byte 77."""
+    """The first sync byte is at byte 77 of `data` (cutting it into segments skips the junk)."""
     clip = make_clip()
     return replace(clip, data=bytes(77) + clip.data)
 

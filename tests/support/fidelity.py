@@ -210,8 +210,8 @@ def _align(one: Expected, got: Sequence[Packet]) -> tuple[list[_Pair], list[Find
     if ours == theirs:
         pairs = zip(wanted, got, strict=True)
         return [_Pair(number, *pair) for number, pair in enumerate(pairs)], []
-    # a muxer may put several frames of AC-3 and its kin into one sample: only the bytes count
-    if one.kind == "audio" and one.codec != "aac" and _joined(wanted) == _joined(got):
+    # ETSI TS 102 366 annex F: an E-AC-3 sample holds six blocks, which may be several frames
+    if one.codec == "eac3" and _joined(wanted) == _joined(got):
         begun = dict(zip(_positions(got), got, strict=True))
         places = enumerate(zip(_positions(wanted), wanted, strict=True))
         return [_Pair(n, packet, begun[at]) for n, (at, packet) in places if at in begun], []

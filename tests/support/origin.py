@@ -337,7 +337,7 @@ class _Protocol(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._transport.set_write_buffer_limits(high=0)
+        self._transport.set_write_buffer_limits(high=1)  # 0 never resumes over TLS
         self._writable.set()
         origin = self._origin
         now = asyncio.get_running_loop().time()

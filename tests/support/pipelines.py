@@ -28,6 +28,7 @@ class ScriptedPipeline:
     endless: bool = False  # the last part again and again
     stall: asyncio.Event | None = None  # waited for behind the parts
     breaks: Exception | None = None  # what ends the stream; a ProxyError comes as StreamAborted
+    asked: asyncio.Event = field(default_factory=asyncio.Event)  # something was
     requests: list[StreamRequest] = field(default_factory=list)
     streams: list["ScriptedStream"] = field(default_factory=list)
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)  # while one was being opened
@@ -43,6 +44,7 @@ class ScriptedPipeline:
 
     async def _begin(self, request: StreamRequest) -> None:
         self.requests.append(request)
+        self.asked.set()
         try:
             if self.opening is not None:
                 await self.opening.wait()

@@ -21,9 +21,9 @@ import pytest
 
 from tests.conftest import missing
 from tests.support import boxes, clip_recipes, ts_edit
-from tests.support.clips import Audio, Clip, make_clip
-from tests.support.expected import expect
-from tests.support.fidelity import Report, assert_faithful, judge
+from tests.support.clips import Clip, make_clip
+from tests.support.expected import _filled_times, expect
+from tests.support.fidelity import Report, assert_faithful, compare, judge
 
 TICKS_5_MS = 450
 MOVFLAGS = "frag_keyframe+delay_moov+default_base_moof"
@@ -239,6 +239,21 @@ def test_judge_moved_timestamp_within_tolerance() -> None:
     assert names(clip, remux(clip, move(99))) == {"timing"}
 
 
+def test_judge_many_moved_timestamps() -> None:
+    """Of many timestamps that are wrong, a few are told one by one, and the others are counted."""
+    clip = make_clip()
+
+    def stretch(items: list[Item]) -> None:
+        for item in items:
+            if item.kind == "audio":
+                item.pts = item.dts = item.dts + item.dts // 1000
+
+    report = judge_undecoded(clip, remux(clip, stretch))
+    assert report.names == {"timing"}
+    assert len(report.findings) == 4
+    assert report.findings[-1].text == "and 138 more packets of audio"
+
+
 @pytest.mark.parametrize("kind", ["video", "audio"])
 def test_judge_shifted_track(kind: str) -> None:
     """Audio that is 5 ms off against the video is caught, whichever of them was moved."""
@@ -360,6 +375,65 @@ def test_judge_audio_config(config: bytes, says: str) -> None:
     assert says in report.findings[0].text
 
 
+def test_judge_broken_config() -> None:
+    """A decoder configuration that cannot be read, and one that is not there, are caught."""
+    clip = make_clip(audio=())
+    good = remux(clip)
+    assert names(clip, good.replace(b"avcC\1", b"avcC\2", 1)) == {"config"}
+    assert "config" in names(clip, good.replace(b"avcC", b"free", 1))
+    sound = make_clip(video=None)
+    assert "config" in names(sound, remux(sound).replace(b"esds", b"free", 1))
+    # ES_Descriptor, its length in four bytes: made longer than the box
+    at = remux(sound).index(b"esds") + 9
+    spoilt = remux(sound)[:at] + b"\xff" + remux(sound)[at + 1 :]
+    assert "config" in names(sound, spoilt)
+
+
+def test_judge_mp3_object_type() -> None:
+    """MP3 that is announced as something else is caught."""
+    clip = make_clip(video=None, audio=("mp3",))
+    good = remux(clip)
+    at = good.index(b"\x6b\x15", good.index(b"esds"))
+    assert names(clip, good) == set()
+    assert "config" in names(clip, good[:at] + b"\x40" + good[at + 1 :])
+
+
+def test_judge_sample_entry() -> None:
+    """A sample entry of another name is caught."""
+    clip = make_clip(audio=())
+    assert names(clip, remux(clip).replace(b"avc1", b"avc3", 2)) >= {"sample_entry"}
+
+
+def test_judge_readers_disagree() -> None:
+    """Composition offsets that readers take differently are caught."""
+    clip = make_clip(audio=())
+    output = remux(clip, movflags=f"{MOVFLAGS}+negative_cts_offsets")
+    assert names(clip, output) == {"readers_disagree", "pts_below_dts"}
+
+
+def test_compare_grouped_frames() -> None:
+    """Frames of E-AC-3 may share a sample; those of other codecs may not, nor may bytes be lost."""
+    clip = make_clip(video=None, audio=("eac3",))
+    [track] = expect(clip.data)
+    halves = tuple(
+        part
+        for packet in track.packets
+        for part in (
+            replace(packet, payload=packet.payload[:99]),
+            replace(packet, payload=packet.payload[99:], time_s=None),
+        )
+    )
+    grouped = replace(track, packets=halves)
+    assert compare([grouped], remux(clip)).findings == ()
+    late = replace(halves[100], time_s=(halves[100].time_s or 0) + Fraction(5, 1000))
+    moved = replace(track, packets=(*halves[:100], late, *halves[101:]))
+    assert compare([moved], remux(clip)).names == {"timing"}
+    lost = replace(track, packets=(*halves, halves[0]))
+    assert "packet_missing" in compare([lost], remux(clip)).names
+    other = replace(grouped, codec="ac3")
+    assert {"sample_entry", "packet_missing"} <= compare([other], remux(clip)).names
+
+
 def test_judge_keyframe_marks() -> None:
     """A keyframe that is not marked, or another picture that is, is caught."""
     clip = make_clip()
@@ -428,6 +502,18 @@ def test_judge_noisy_source() -> None:
     assert any("source" in note for note in report.notes)
 
 
+def test_judge_without_ffmpeg(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the ffmpeg command the report says so; where everything is required, it fails."""
+    clip = make_clip(video=None)
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    monkeypatch.delenv("REMUXD_TEST_REQUIRE_ALL", raising=False)
+    report = judge(clip.data, remux(clip))
+    assert report.findings == ()
+    assert report.notes == ("there is no ffmpeg command: decoded with PyAV only",)
+    monkeypatch.setenv("REMUXD_TEST_REQUIRE_ALL", "1")
+    assert judge(clip.data, remux(clip)).names == {"decode"}
+
+
 def test_assert_faithful_tells_findings() -> None:
     """The assertion names what was found."""
     clip = make_clip()
@@ -438,15 +524,42 @@ def test_assert_faithful_tells_findings() -> None:
 # -- the source's side -----------------------------------------------------------------------------
 
 
-def test_expect_untimed_audio() -> None:
+@pytest.mark.parametrize("numbers", [{0}, {0, 1, 2}, {4, 5}, set(range(1, 40, 2))])
+def test_expect_untimed_audio(numbers: set[int]) -> None:
     """Where a source tells no time, it is computed from the neighbours."""
-    clip = make_clip(video=None, audio=(Audio(sample_rate=44_100),))
-    [track] = expect(clip.data)
-    times = [packet.time_s for packet in track.packets]
-    untimed = clip_recipes.untimed_audio()
-    [_, audio] = expect(untimed.data)
-    assert None not in times
-    assert None not in [packet.time_s for packet in audio.packets]
+    clip = make_clip(video=None)
+    untimed = ts_edit.without_times(clip.data, clip.audio_pids[0], numbers)
+    [whole], [spoilt] = expect(clip.data), expect(untimed)
+    assert spoilt == whole
+
+
+def test_filled_times() -> None:
+    """Times are filled from both sides; where no duration helps, they stay unknown."""
+
+    def filled(*packets: tuple[int | None, int | None]) -> list[Fraction | None]:
+        made: list[av.Packet[Any]] = []
+        for pts, duration in packets:
+            packet: av.Packet[Any] = av.Packet(b"x")
+            packet.pts, packet.duration, packet.time_base = pts, duration, Fraction(1, 10)
+            made.append(packet)
+        return _filled_times(made)
+
+    tenths = [Fraction(number, 10) for number in range(9)]
+    assert filled((None, 2), (None, 2), (5, 2), (None, 1), (None, 1)) == [
+        tenths[1],
+        tenths[3],
+        tenths[5],
+        tenths[7],
+        tenths[8],
+    ]
+    assert filled((3, 0), (None, 0)) == [tenths[3], None]
+    assert filled((None, 1)) == [None]
+
+
+def test_expect_unknown_codec() -> None:
+    """A track whose codec PyAV cannot name is not passed over."""
+    with pytest.raises(ValueError, match="a codec that PyAV does not know"):
+        expect(clip_recipes.REFUSED["h264_ac4"].make().data)
 
 
 def test_expect_audio_beyond_last() -> None:

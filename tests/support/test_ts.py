@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import av
@@ -256,9 +255,12 @@ def test_announce_and_insert() -> None:
     [extra] = demux(data).keys() - {"video", "audio"}
     assert [bytes(packet) for packet in demux(data)[extra]] == [b"ID3" * 9] * 6
     assert edited(clip, data)[1] == clip.pictures()
-    # each lies behind what is earlier, and in front of what is later
-    order = [one.decode_time for one in packets(data) if one.pid in (0x100, 0x180) and one.starts]
-    assert all(b > a for a, b in pairwise(order[:50]) if a is not None and b is not None)
+    # each stands in front of the first packet with a later time
+    order = [(one.pid, one.decode_time) for one in packets(data) if one.decode_time is not None]
+    for tag in tags[:4]:
+        at = order.index((0x180, tag.pts or 0))
+        others = [ticks for pid, ticks in order[:at] if pid != 0x180]
+        assert max(others, default=0) <= (tag.pts or 0) < order[at + 1][1]
 
 
 def test_insert_section() -> None:

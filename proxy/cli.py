@@ -1,0 +1,280 @@
+"""The command `remuxd`: serve, save, inspect, demo.
+
+What goes wrong is one line on stderr and an exit code, never a traceback: 1 for a source that
+failed, 2 for a wrong command line, 78 for a bad configuration, 130 for Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, NoReturn, ParamSpec, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from proxy import __version__, wiring
+from proxy.config import EXIT_CONFIG, Config, ConfigError
+from proxy.errors import ProxyError, StreamAborted
+from proxy.faces.server import listen
+from proxy.saving import Position, Target
+
+__all__ = ["main"]
+
+logger = logging.getLogger(__name__)
+
+EXIT_SOURCE = 1
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(message, style="red", markup=False)
+    sys.exit(code)
+
+
+def _friendly(command: Callable[_P, None]) -> Callable[_P, None]:
+    """Turn what may go wrong into one line and an exit code."""
+
+    @functools.wraps(command)
+    def run(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            command(*args, **kwargs)
+        except ConfigError as error:
+            _fail(f"remuxd: {error}", EXIT_CONFIG)
+        except StreamAborted as aborted:
+            _fail(f"the stream broke: {_told(aborted.cause)}", EXIT_SOURCE)
+        except ProxyError as error:
+            _fail(_told(error), EXIT_SOURCE)
+        except BrokenPipeError:  # whoever read our output has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(EXIT_SOURCE)
+        except OSError as error:
+            _fail(f"remuxd: {error}", EXIT_SOURCE)
+        except KeyboardInterrupt:
+            sys.exit(EXIT_INTERRUPTED)
+
+    return run
+
+
+def _told(error: ProxyError) -> str:
+    reason = "" if str(error) in {"", error.detail} else f" ({error})"
+    return f"{error.code}: {error.detail}{reason}"
+
+
+def _run(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run `work` on uvloop where there is one."""
+    try:
+        from uvloop import new_event_loop  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _source_options(command: Callable[_P, None]) -> Callable[_P, None]:
+    """The options that say what of a source is meant."""
+    options = (
+        click.argument("url"),
+        click.option("--quality", default="best", show_default=True,
+                     help="best, worst, audio, or a limit such as 720p or 2500k (kbit/s)."),
+        click.option("--audio", metavar="LANGUAGE", help="Language or name of an audio track."),
+        click.option("--allow-private-addresses", is_flag=True,
+                     help="Fetch from loopback and private addresses, too."),
+    )  # fmt: skip
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="remuxd")
+def main() -> None:
+    """HLS in, one continuous fragmented MP4 out, while it is still downloading."""
+
+
+@main.command()
+@click.option("--config", "file", metavar="FILE", help="TOML; default: what REMUXD_CONFIG names.")
+@click.option("--host", help="Where to listen; instead of server.host.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), help="Instead of server.port; 0: a free one."
+)
+@_friendly
+def serve(file: str | None, host: str | None, port: int | None) -> None:
+    """Answer GET /stream?url=... over HTTP.
+
+    Every setting is in config.toml, or in the environment as REMUXD_<SECTION>__<KEY>.  SIGTERM
+    refuses new streams and ends when the running ones have ended, or after server.drain_s; a
+    second one, or Ctrl-C, ends now.
+    """
+    config = Config.load(file)
+    told = {"host": host, "port": port}
+    server = config.server.model_copy(update={k: v for k, v in told.items() if v is not None})
+    config = config.model_copy(update={"server": server})
+    config.check_may_serve()
+    wiring.configure_logs(config)
+    _run(_serve(config))
+
+
+async def _serve(config: Config) -> None:
+    stopping, now = asyncio.Event(), asyncio.Event()
+
+    def stop(signum: signal.Signals) -> None:
+        if stopping.is_set() or signum is signal.SIGINT:
+            now.set()
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop, signum)
+    where = config.server
+    async with (
+        wiring.running_app(config) as app,
+        listen(app, host=where.host, port=where.port, unix_socket=where.unix_socket) as server,
+    ):
+        for address in server.addresses:
+            logger.info("listening on %s%s", address, where.base_path)
+        await stopping.wait()
+        logger.info("stopping: %d streams have %g s to end", app.active, where.drain_s)
+        await server.drain(where.drain_s, now=now)
+    logger.info("stopped")
+
+
+@main.command()
+@_source_options
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - is stdout.")
+@_friendly
+def save(output: str, **source: Any) -> None:
+    """Save URL as one MP4.
+
+    The file gets its name when it is whole.  If the stream breaks, what came stays as FILE.part.
+    """
+    target = Target(output)
+    try:
+        _run(_save(target, source))
+    except (StreamAborted, KeyboardInterrupt):
+        if target.part is not None and target.part.exists():
+            click.echo(f"kept what came: {target.part}", err=True)
+        raise
+
+
+async def _save(target: Target, source: dict[str, Any]) -> None:
+    async with wiring.open_stream(**source) as stream:
+        with target, _progress(stream.duration_s) as advance:
+            async for part in stream:
+                target.write(part)
+                advance(part)
+
+
+@contextlib.contextmanager
+def _progress(duration_s: float | None) -> Iterator[Callable[[bytes], None]]:
+    """Show bytes, seconds of media and speed on stderr; nothing where that is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (
+        BarColumn(),
+        DownloadColumn(),
+        TextColumn("{task.fields[media]}"),
+        TransferSpeedColumn(),
+    )
+    with Progress(*columns, console=console) as progress:
+        position, length = Position(), _clock(duration_s)
+        task = progress.add_task("", total=None, media=_clock(0))
+
+        def advance(part: bytes) -> None:
+            position.feed(part)
+            media = f"{_clock(position.seconds)} of {length}"
+            progress.update(task, advance=len(part), media=media)
+            _estimate(progress, task, position.seconds, duration_s)
+
+        yield advance
+
+
+def _estimate(progress: Progress, task: TaskID, seconds: float, duration_s: float | None) -> None:
+    """Fill the bar by time: how many bytes it will be is not known before the end."""
+    if duration_s and seconds:
+        done = progress.tasks[task].completed
+        progress.update(task, total=max(done, done * duration_s / seconds))
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+@main.command()
+@_source_options
+@click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
+@_friendly
+def inspect(*, as_json: bool, **source: Any) -> None:
+    """Tell what is behind URL, and whether it can be copied into an MP4."""
+    report = _run(wiring.inspect(**source))
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False, indent=2))
+    else:
+        _print_report(report)
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    console = Console()
+    plain = {k: v for k, v in report.items() if k not in {"variants", "renditions", "reason"}}
+    table = Table("", "", show_header=False)
+    for name, value in plain.items():
+        table.add_row(name, _cell(value))
+    if report["reason"]:
+        table.add_row("reason", _cell(f"{report['reason']['code']}: {report['reason']['detail']}"))
+    console.print(table)
+    for title in ("variants", "renditions"):
+        if rows := report[title]:
+            table = Table(*rows[0], title=title)
+            for row in rows:
+                table.add_row(*map(_cell, row.values()), style="bold" if row["chosen"] else "")
+            console.print(table)
+
+
+def _cell(value: Any) -> Text:
+    """Show a value as plain text: what a source says is no markup."""
+    if isinstance(value, bool):
+        return Text("yes" if value else "no")
+    if isinstance(value, list):
+        return Text(", ".join(map(str, value)))
+    return Text("" if value is None else str(value))
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="End after the judgement; the exit code tells it.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Of the proxy; default: 8080.")
+@click.option("--seconds", type=click.IntRange(2, 600), default=30, show_default=True,
+              help="Length of the clip.")  # fmt: skip
+@_friendly
+def demo(*, once: bool, port: int | None, seconds: int) -> None:
+    """See it work: an origin with a clip, the proxy beside it, one stream fetched and judged."""
+    from proxy.demo.show import demo as run_demo  # noqa: PLC0415 - nothing else needs encoders
+
+    if not _run(run_demo(seconds=seconds, port=port, once=once)):
+        sys.exit(EXIT_SOURCE)

@@ -1,0 +1,272 @@
+"""The configuration: one file and the environment, put together out of the rooms' own `Settings`.
+
+A default stands in one place only, in the room that uses it; the sections below say which key means
+which field, and `config.toml` shows them all.  The environment overrides the file:
+`REMUXD_<SECTION>__<KEY>`, lists as JSON or separated by commas.  Whatever is wrong is a
+`ConfigError` that names the key: an unknown key, a bad value, a key whose feature is not built yet.
+No value is ever shown, since any of them may be a secret.
+
+Only `wiring`, `cli` and the ASGI factory know this module.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from proxy import admission, app, logs, pipeline
+from proxy.fetch import settings as fetch
+from proxy.guard.addresses import AddressPolicy
+from proxy.hls.lines import Limits as PlaylistLimits
+
+__all__ = ["EXIT_CONFIG", "Config", "ConfigError"]
+
+EXIT_CONFIG = 78  # EX_CONFIG of sysexits.h
+PREFIX = "REMUXD_"
+MIB = 1024 * 1024
+
+_POLICY, _FETCH, _PIPELINE = AddressPolicy(), fetch.Settings(), pipeline.Settings()
+_APP, _ADMISSION, _LOGS = app.Settings(), admission.Settings(), logs.Settings()
+_PLAYLIST = PlaylistLimits()
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; the message names the key, and holds no value."""
+
+
+def _list(value: object) -> object:
+    """A list out of the environment: JSON, or texts between commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [text.strip() for text in value.split(",") if text.strip()]
+
+
+def _table(value: object) -> object:
+    """A table out of the environment: JSON."""
+    return json.loads(value or "{}") if isinstance(value, str) else value
+
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)]
+Ports = Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_list)]
+Scopes = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_table)]
+BasePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+class ServerSection(_Section):
+    host: str = "127.0.0.1"
+    port: Port = 8080
+    unix_socket: str = ""
+    workers: Count = 1
+    drain_s: Annotated[float, Field(ge=0)] = 25.0
+    cors_origins: Texts = _APP.cors_origins
+    trusted_proxies: Texts = _ADMISSION.trusted_proxies
+    base_path: BasePath = _APP.base_path
+
+
+class UpstreamSection(_Section):
+    allowed_hosts: Texts = ()
+    allow_private_addresses: bool = _POLICY.allow_private_addresses
+    allowed_networks: Texts = _POLICY.allowed_networks
+    allowed_ports: Ports = _POLICY.allowed_ports
+    headers: Scopes = Field(default_factory=dict, repr=False)
+    proxy: str = Field(default="", repr=False)
+    ca_file: str = ""
+
+
+class LimitsSection(_Section):
+    streams: Count = _PIPELINE.streams
+    streams_per_client: Count = _ADMISSION.streams_per_client
+    segment_bytes: Count = _FETCH.segment_bytes
+    playlist_bytes: Count = _PIPELINE.playlist_bytes
+    segments: Count = _PLAYLIST.segments
+    idle_client_s: Annotated[float, Field(gt=0)] = _APP.idle_client_s
+
+
+class MemorySection(_Section):
+    budget_bytes: Annotated[int, Field(ge=MIB)] = _PIPELINE.budget_bytes
+
+
+class SecuritySection(_Section):
+    signing_keys: Scopes | Texts = Field(default=(), repr=False)
+    require_signature: bool = False
+    open_relay: bool = False
+    operator_token: str = Field(default="", repr=False)
+
+
+class LogSection(_Section):
+    level: Literal["debug", "info", "warning", "error"] = _LOGS.level
+    format: Literal["human", "json"] = _LOGS.format
+
+
+class Config(BaseSettings):
+    """Every key, checked.  Make it with `load`."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    server: ServerSection = ServerSection()
+    upstream: UpstreamSection = UpstreamSection()
+    limits: LimitsSection = LimitsSection()
+    memory: MemorySection = MemorySection()
+    security: SecuritySection = SecuritySection()
+    log: LogSection = LogSection()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the signature is pydantic's
+        init_settings: PydanticBaseSettingsSource,
+        *_: Any,
+        **__: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what `load` gives and nothing else: no ambient environment behind its back."""
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, file: str | Path | None = None) -> Config:
+        """Read `file` (default: what REMUXD_CONFIG names, if anything) and the environment.
+
+        Raises:
+            ConfigError: naming the key, or the file.
+        """
+        path = file or os.environ.get(f"{PREFIX}CONFIG") or None
+        _refuse_unknown_sections(cls)
+        try:
+            values = _merged(_read(cls, Path(path)) if path else {}, _environment(cls))
+            config = cls(**values)
+        except ValidationError as error:
+            raise ConfigError("; ".join(_told(detail) for detail in error.errors())) from error
+        config.fetch_settings()  # the rooms check what they are told, too
+        config.app_settings()
+        return config
+
+    def check_may_serve(self) -> None:
+        """Refuse to be an open relay by omission, and to pretend what is not built.
+
+        Raises:
+            ConfigError: naming the keys.
+        """
+        for key, is_default in (
+            ("server.workers", self.server.workers == 1),
+            ("limits.segments", self.limits.segments == _PLAYLIST.segments),
+            ("security.signing_keys", not self.security.signing_keys),
+            ("security.require_signature", not self.security.require_signature),
+            ("security.operator_token", not self.security.operator_token),
+        ):
+            if not is_default:
+                raise ConfigError(f"{key}: not built yet, leave it out")
+        if self.security.open_relay:
+            return
+        if not self.upstream.allowed_hosts:
+            raise ConfigError(
+                "whom may it fetch from? Set upstream.allowed_hosts, or security.signing_keys with "
+                "security.require_signature, or security.open_relay = true"
+            )
+        if "*" in self.upstream.allowed_hosts:
+            raise ConfigError("upstream.allowed_hosts: `*` needs security.open_relay = true")
+
+    # -- what each room is told --------------------------------------------------------------------
+
+    def fetch_settings(self) -> fetch.Settings:
+        upstream = self.upstream
+        try:
+            return fetch.Settings(
+                policy=AddressPolicy(
+                    allowed_hosts=upstream.allowed_hosts or ("*",),
+                    allowed_ports=upstream.allowed_ports,
+                    allow_private_addresses=upstream.allow_private_addresses,
+                    allowed_networks=upstream.allowed_networks,
+                ),
+                segment_bytes=self.limits.segment_bytes,
+                headers=upstream.headers,
+                proxy=upstream.proxy or None,
+                ca_file=Path(upstream.ca_file) if upstream.ca_file else None,
+            )
+        except ValueError as error:
+            raise ConfigError(f"upstream: {error}") from error
+
+    def pipeline_settings(self) -> pipeline.Settings:
+        return pipeline.Settings(
+            playlist_bytes=self.limits.playlist_bytes,
+            streams=self.limits.streams,
+            budget_bytes=self.memory.budget_bytes,
+        )
+
+    def app_settings(self) -> app.Settings:
+        try:
+            return app.Settings(
+                admission=admission.Settings(
+                    streams=self.limits.streams,
+                    streams_per_client=self.limits.streams_per_client,
+                    trusted_proxies=self.server.trusted_proxies,
+                ),
+                cors_origins=self.server.cors_origins,
+                base_path=self.server.base_path,
+                idle_client_s=self.limits.idle_client_s,
+            )
+        except ValueError as error:
+            raise ConfigError(f"server.trusted_proxies: {error}") from error
+
+    def log_settings(self) -> logs.Settings:
+        return logs.Settings(level=self.log.level, format=self.log.format)
+
+
+def _read(model: type[Config], path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"there is no file {path}")
+    try:
+        return TomlConfigSettingsSource(model, path)()
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _environment(model: type[Config]) -> dict[str, Any]:
+    return EnvSettingsSource(model, env_prefix=PREFIX, env_nested_delimiter="__")()
+
+
+def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge section by section; what is no section is left for the validation to refuse."""
+    merged = dict(below)
+    for section, keys in above.items():
+        under = merged.get(section, {})
+        merged[section] = {**under, **keys} if isinstance(under, dict) else under
+    return merged
+
+
+def _refuse_unknown_sections(model: type[Config]) -> None:
+    # Names without a double underscore are not ours to judge: Kubernetes sets REMUXD_PORT and the
+    # like for a service that is called remuxd.
+    for name in os.environ:
+        match = re.fullmatch(rf"{PREFIX}(\w+?)__\w+", name, flags=re.IGNORECASE)
+        if match and match[1].lower() not in model.model_fields:
+            raise ConfigError(f"{name}: there is no section {match[1].lower()}")
+
+
+def _told(detail: Any) -> str:
+    key = ".".join(str(part) for part in detail["loc"])
+    unknown = detail["type"] == "extra_forbidden"
+    problem = "unknown key" if unknown else detail["msg"].removeprefix("Value error, ")
+    variable = PREFIX + "__".join(str(part) for part in detail["loc"][:2]).upper()
+    where = f" (in {variable})" if variable in os.environ else ""
+    return f"{key}: {problem}{where}"

@@ -1,0 +1,139 @@
+"""The intake: segments come in, sections of a ring come out.
+
+It recognises each segment by its first bytes before any of them may pass, puts init sections in
+front, and begins a new section where one demuxer cannot go on: at EXT-X-DISCONTINUITY, another
+EXT-X-MAP, another container, a hole, or other streams in the PMT.  It is the `Sink` of a
+`Prefetcher`, between fetch and media; runs on the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from proxy.errors import CorruptMedia, EncryptedSource, NoPlayableVariant
+from proxy.hls.model import InitSection, Segment
+from proxy.media.ring import RingBuffer
+from proxy.media.section import Section
+from proxy.media.sniff import Recognition, is_hopeless, is_text, recognise, sample_entries
+
+ReadInit = Callable[[InitSection, int], Awaitable[bytes]]
+
+_ENCRYPTED = frozenset({b"encv", b"enca"})
+
+
+class Holes:
+    """Seconds of media that are missing in front of a segment, by its Media Sequence Number: told
+    by who leaves segments out, and asked by the intake when the next one comes."""
+
+    def __init__(self) -> None:
+        self.count = 0  # segments left out
+        self._pending_s = 0.0
+        self._before: dict[int, float] = {}
+
+    def leave_out(self, duration_s: float, count: int = 1) -> None:
+        """A segment is left out."""
+        self._pending_s += duration_s
+        self.count += count
+
+    def next(self, segment: Segment) -> None:
+        """This segment follows."""
+        if self._pending_s:
+            self._before[segment.sequence] = self._pending_s
+            self._pending_s = 0.0
+
+    def before(self, segment: Segment) -> float:
+        """Return how much is missing in front of it; told once."""
+        return self._before.pop(segment.sequence, 0.0)
+
+
+class Intake:
+    """Writes segments into a ring, section by section.
+
+    Args:
+        ring: where they go.
+        read_init: gets the bytes of an init section, given the sequence number of its segment.
+        holes: what is left out in between.
+    """
+
+    def __init__(self, ring: RingBuffer, read_init: ReadInit, holes: Holes) -> None:
+        self._ring = ring
+        self._read_init = read_init
+        self._holes = holes
+        self._head: bytes | None = None  # of a segment that is not recognised yet
+        self._segment: Segment | None = None
+        self._previous: Segment | None = None  # the last one that passed
+        self._recognition: Recognition | None = None  # of that
+        self._lost_s = 0.0
+
+    async def begin(self, segment: Segment) -> None:
+        self._segment = segment
+        self._head = b""
+
+    async def write(self, chunk: bytes) -> None:
+        if self._head is None:
+            await self._ring.write(chunk)
+        else:
+            self._head += chunk
+            await self._recognise(complete=False)
+
+    async def end(self, segment: Segment) -> None:
+        if self._head is not None:
+            await self._recognise(complete=True)
+        if self._head is not None:
+            raise CorruptMedia(f"segment {segment.sequence} holds no media")
+
+    async def lost(self, segment: Segment) -> None:
+        """A segment could not be had, and the client wants to go on without it."""
+        self._lost_s += segment.duration_s
+        self._holes.count += 1
+
+    async def _recognise(self, *, complete: bool) -> None:
+        head, segment = self._head, self._segment
+        assert head is not None
+        assert segment is not None
+        found = recognise(head, complete=complete)
+        if found is not None:
+            self._head = None
+            await self._enter(segment, found, head)
+            await self._ring.write(head[found.start :])
+        elif is_text(head):
+            raise NoPlayableVariant(detail="The playlist holds text only.")
+        elif is_hopeless(head):
+            raise CorruptMedia("a segment is no media: " + repr(head[:40]))
+
+    async def _enter(self, segment: Segment, found: Recognition, head: bytes) -> None:
+        """Begin a section, if this segment needs one."""
+        previous, before = self._previous, self._recognition
+        hole_s = self._holes.before(segment) + self._lost_s
+        self._lost_s = 0.0
+        self._previous, self._recognition = segment, found
+        discontinuity = (
+            previous is None
+            or segment.discontinuity_sequence != previous.discontinuity_sequence
+            or segment.discontinuity
+        )
+        if (
+            not discontinuity
+            and previous is not None
+            and before is not None
+            and not hole_s
+            and segment.init_section == previous.init_section
+            and found.format == before.format
+            and (not found.programs or not before.programs or found.programs == before.programs)
+        ):
+            return
+        init = b""
+        if segment.init_section is not None:
+            init = await self._read_init(segment.init_section, segment.sequence)
+        if found.format == "mp4" and _ENCRYPTED & {*sample_entries(init), *sample_entries(head)}:
+            raise EncryptedSource(detail="The media is encrypted (Common Encryption).")
+        self._ring.begin(
+            Section(
+                format=found.format,
+                discontinuity=discontinuity,
+                hole_s=hole_s,
+                clock=found.clock,
+            )
+        )
+        if init:
+            await self._ring.write(init)

@@ -1,0 +1,300 @@
+"""The paths of H.264, HEVC and AV1.
+
+H.264 and HEVC: Annex B becomes length-prefixed; a sample of an MP4 is length-prefixed already.
+Parameter sets stay in the samples as they came, so that sets which change in mid-stream reach the
+decoder; the first ones also go to avcC and hvcC.  AV1 is stored as an MP4 source has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from proxy.media import boxes
+from proxy.media.nal import (
+    LENGTH_SIZE,
+    BitstreamError,
+    split_annexb,
+    split_length_prefixed,
+)
+from proxy.media.parameters import PictureFormat, parse_h264_sps, parse_hevc_sps
+from proxy.media.path import Sample
+
+# What a picture lasts where neither the parameter sets nor a second picture tell.
+_DEFAULT_FRAME_S = Fraction(1, 25)
+
+# Where the sequence parameter set does not say how far pictures are reordered: as much as encoders
+# use (x264's default is 2, with a pyramid; broadcast encoders use up to 4).
+_USUAL_REORDER_FRAMES = 4
+
+
+def _sample(units: Sequence[memoryview]) -> Sample:
+    parts: list[bytes | memoryview] = []
+    size = 0
+    for unit in units:
+        length = len(unit)
+        parts.append(length.to_bytes(LENGTH_SIZE, "big"))
+        parts.append(unit)
+        size += LENGTH_SIZE + length
+    return parts, size
+
+
+class _NalPath:
+    """What H.264 and HEVC share: NAL units, and waiting for the first random access point.
+
+    Args:
+        config: the configuration record of an MP4 source; empty for Annex B.
+    """
+
+    codec: str
+    packets_per_sample = 1
+    pending = False
+    sample_rate = None
+    _parameter_sets: tuple[int, ...]  # NAL unit types, in the order of the configuration record
+
+    def __init__(self, config: bytes = b"") -> None:
+        self.ready = False
+        self.rfc6381 = ""
+        self.picture: PictureFormat | None = None
+        self.left_out = 0
+        self.in_band: Sequence[bytes] = ()  # sets to repeat before each random access point
+        self._length_size = 0  # of an MP4 source; 0: Annex B
+        self._sets: dict[int, list[bytes]] = {}  # by NAL unit type, the latest of each
+        self._entry = b""
+        if config[:1] == b"\x01":
+            self._length_size, sets = self._read_record(config)
+            self._collect([memoryview(unit) for unit in sets])
+
+    @property
+    def format(self) -> object:
+        return self.codec  # parameter sets may change: they are in the samples
+
+    @property
+    def parameter_sets(self) -> Sequence[bytes]:
+        """The latest sets that came before or with the first random access point."""
+        return [unit for kind in self._parameter_sets for unit in self._sets.get(kind, ())]
+
+    def _read_record(self, config: bytes) -> tuple[int, list[bytes]]:
+        """Return the length size and the parameter sets of a configuration record."""
+        raise NotImplementedError
+
+    def _type(self, unit: memoryview) -> int:
+        raise NotImplementedError
+
+    def _configure(self) -> None:
+        """Fill in `picture`, `rfc6381` and the sample entry from the parameter sets."""
+        raise NotImplementedError
+
+    def _decodable(self, units: Sequence[memoryview], *, keyframe: bool) -> bool:  # noqa: ARG002
+        """Whether a picture from the first random access point on can be decoded."""
+        return True
+
+    def feed(self, data: memoryview, *, keyframe: bool) -> Sample | None:
+        units = (
+            split_length_prefixed(data, self._length_size)
+            if self._length_size
+            else split_annexb(data)
+        )
+        if not self.ready:
+            self._collect(units)
+            if keyframe and all(kind in self._sets for kind in self._parameter_sets):
+                self._configure()
+                self.ready = True
+        if not units or not self.ready or not self._decodable(units, keyframe=keyframe):
+            self.left_out += 1
+            return None
+        if keyframe and self.in_band:
+            units = [*(memoryview(unit) for unit in self.in_band), *units]
+        return _sample(units)
+
+    def _collect(self, units: Sequence[memoryview]) -> None:
+        fresh: dict[int, list[bytes]] = {}
+        for unit in units:
+            kind = self._type(unit)
+            if kind in self._parameter_sets:
+                sets = fresh.setdefault(kind, [])
+                if (copy := bytes(unit)) not in sets:
+                    sets.append(copy)
+        self._sets.update(fresh)
+
+    def flush(self) -> Sample | None:
+        return None
+
+    def sample_entry(self) -> bytes:
+        return self._entry
+
+    def frame_duration_s(self) -> Fraction:
+        if self.picture is not None and self.picture.frame_duration is not None:
+            duration = Fraction(*self.picture.frame_duration)
+            if Fraction(1, 1000) <= duration <= 10:
+                return duration
+        return _DEFAULT_FRAME_S
+
+    def reorder_frames(self) -> int:
+        said = self.picture.reorder_frames if self.picture is not None else None
+        return _USUAL_REORDER_FRAMES if said is None else said
+
+
+class _RecordReader:
+    """Reads the arrays of parameter sets of a configuration record."""
+
+    def __init__(self, record: bytes, place: int) -> None:
+        self._record = record
+        self._place = place
+
+    def _bytes(self, size: int) -> bytes:
+        data = self._record[self._place : self._place + size]
+        if len(data) < size:
+            raise BitstreamError("a configuration record ends too early")
+        self._place += size
+        return data
+
+    def number(self, size: int) -> int:
+        return int.from_bytes(self._bytes(size), "big")
+
+    def units(self, count: int) -> list[bytes]:
+        return [unit for unit in (self._bytes(self.number(2)) for _ in range(count)) if unit]
+
+
+class H264Path(_NalPath):
+    """ISO/IEC 14496-15 section 5."""
+
+    codec = "h264"
+    _parameter_sets = (7, 8)
+
+    def _read_record(self, config: bytes) -> tuple[int, list[bytes]]:
+        reader = _RecordReader(config, 5)
+        sets = reader.units(reader.number(1) & 31)
+        return (config[4] & 3) + 1, sets + reader.units(reader.number(1))
+
+    def _type(self, unit: memoryview) -> int:
+        return unit[0] & 31
+
+    def _configure(self) -> None:
+        sps, pps = (self._sets[kind] for kind in self._parameter_sets)
+        self.picture = parse_h264_sps(sps[0])
+        self.rfc6381 = f"avc1.{sps[0][1:4].hex()}"
+        record = boxes.avcc(sps, pps, self.picture)
+        self._entry = boxes.video_entry(b"avc1", boxes.box(b"avcC", record), self.picture)
+
+
+_RADL = (6, 7)  # nal_unit_type RADL_N, RADL_R: leading pictures that refer to none before
+_RASL = (8, 9)  # RASL_N, RASL_R: they refer to pictures before their CRA
+
+
+class HevcPath(_NalPath):
+    """ISO/IEC 14496-15 section 8.  The sample entry is `hvc1`, since Apple's players refuse `hev1`;
+    the sets in the samples stay, which every decoder that was tried follows."""
+
+    codec = "hevc"
+    _parameter_sets = (32, 33, 34)
+
+    def __init__(self, config: bytes = b"") -> None:
+        super().__init__(config)
+        self._begun = False  # whether the first random access point has come
+        self._behind = False  # whether a picture has that RASL pictures of it cannot follow
+
+    def _read_record(self, config: bytes) -> tuple[int, list[bytes]]:
+        reader = _RecordReader(config, 22)
+        sets: list[bytes] = []
+        for _ in range(reader.number(1)):
+            kind = reader.number(1) & 63
+            units = reader.units(reader.number(2))
+            sets += units if kind in self._parameter_sets else []
+        return (config[21] & 3) + 1, sets
+
+    def _type(self, unit: memoryview) -> int:
+        return (unit[0] >> 1) & 63
+
+    def _decodable(self, units: Sequence[memoryview], *, keyframe: bool) -> bool:
+        if self._behind:
+            return True
+        kind = next((t for t in map(self._type, units) if t < 32), None)
+        if kind in _RASL:
+            return False
+        # RASL pictures come before all trailing ones (ITU-T H.265 section 7.4.2.2); those of the
+        # second random access point have what they refer to.
+        self._behind = self._begun if keyframe else kind is not None and kind not in _RADL
+        self._begun = True
+        return True
+
+    def _configure(self) -> None:
+        vps, sps, pps = (self._sets[kind] for kind in self._parameter_sets)
+        sequence = parse_hevc_sps(sps[0])
+        self.picture = sequence.picture
+        self.rfc6381 = _hevc_rfc6381(sequence.profile_tier_level)
+        record = boxes.hvcc(vps, sps, pps, sequence)
+        self._entry = boxes.video_entry(b"hvc1", boxes.box(b"hvcC", record), self.picture)
+
+
+def _hevc_rfc6381(profile_tier_level: bytes) -> str:
+    """ISO/IEC 14496-15 annex E.3."""
+    head, level = profile_tier_level[0], profile_tier_level[11]
+    compatibility = int.from_bytes(profile_tier_level[1:5], "big")
+    reversed_bits = int(f"{compatibility:032b}"[::-1], 2)
+    fields = [
+        f"{('', 'A', 'B', 'C')[head >> 6]}{head & 31}",
+        f"{reversed_bits:X}",
+        f"{'H' if head & 0x20 else 'L'}{level}",
+    ]
+    constraints = profile_tier_level[5:11].rstrip(b"\0")
+    return ".".join(["hvc1", *fields, *(f"{byte:X}" for byte in constraints)])
+
+
+class Av1Path:
+    """AV1 Codec ISO Media File Format Binding: samples and `av1C` stay as they are.
+
+    Args:
+        config: `av1C` of an MP4 source.
+    """
+
+    codec = "av1"
+    packets_per_sample = 1
+    pending = False
+    sample_rate = None
+    parameter_sets: Sequence[bytes] = ()
+    in_band: Sequence[bytes] = ()
+
+    def __init__(self, config: bytes = b"") -> None:
+        if len(config) < 4 or config[0] != 0x81:
+            raise BitstreamError("no AV1CodecConfigurationRecord")
+        self.ready = False
+        self.left_out = 0
+        self.size = (0, 0)  # of the picture, as the source's sample entry says it
+        self._config = config
+
+    @property
+    def format(self) -> object:
+        return self.codec, self._config[:4]
+
+    @property
+    def picture(self) -> PictureFormat | None:
+        return PictureFormat(width=self.size[0], height=self.size[1])
+
+    @property
+    def rfc6381(self) -> str:
+        """The short form of section 5 of the binding: profile, level, tier and bit depth."""
+        flags = self._config[2]
+        depth = (12 if flags & 0x20 else 10) if flags & 0x40 else 8
+        tier = "H" if flags & 0x80 else "M"
+        return f"av01.{self._config[1] >> 5}.{self._config[1] & 31:02d}{tier}.{depth:02d}"
+
+    def feed(self, data: memoryview, *, keyframe: bool) -> Sample | None:
+        self.ready = self.ready or keyframe
+        if not self.ready:
+            self.left_out += 1
+            return None
+        return (data,), len(data)
+
+    def flush(self) -> Sample | None:
+        return None
+
+    def sample_entry(self) -> bytes:
+        picture = PictureFormat(width=self.size[0], height=self.size[1])
+        return boxes.video_entry(b"av01", boxes.box(b"av1C", self._config), picture)
+
+    def frame_duration_s(self) -> Fraction:
+        return _DEFAULT_FRAME_S
+
+    def reorder_frames(self) -> int:
+        return 0  # an AV1 temporal unit is one shown picture

@@ -1,0 +1,97 @@
+"""The only place that puts concrete parts together: for the server, the ASGI factory, the command
+line, and for whoever uses remuxd as a library.
+
+As a library, and on the command line, whoever calls is the client: every public host and port is
+open, and private addresses need `allow_private_addresses`.  A server is told by its configuration.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any
+
+from proxy import logs
+from proxy.app import App
+from proxy.config import Config, ConfigError
+from proxy.fetch.client import Fetcher
+from proxy.fetch.settings import Settings as FetchSettings
+from proxy.guard.addresses import AddressPolicy
+from proxy.pipeline import MediaStream, Pipeline, Quality, StreamRequest
+
+__all__ = ["configure_logs", "inspect", "open_stream", "running_app"]
+
+
+@contextlib.asynccontextmanager
+async def running_app(config: Config) -> AsyncIterator[App]:
+    """Make the app that `config` describes; what it needs lives as long as the context.
+
+    Raises:
+        ConfigError: something that can only be found out by using it, such as an unreadable
+            certificate.
+    """
+    try:
+        fetcher = Fetcher(config.fetch_settings())
+    except ValueError as error:
+        raise ConfigError(f"upstream: {error}") from error
+    async with fetcher, Pipeline(fetcher, config.pipeline_settings()) as pipeline:
+        yield App(pipeline, config.app_settings())
+
+
+def configure_logs(config: Config) -> None:
+    """Make the log of this process look as `config` says."""
+    logs.configure(config.log_settings())
+
+
+@contextlib.asynccontextmanager
+async def open_stream(
+    url: str,
+    *,
+    quality: str = "best",
+    audio: str | None = None,
+    allow_private_addresses: bool = False,
+) -> AsyncIterator[MediaStream]:
+    """Open `url` (an HLS playlist) as one fragmented MP4, while it is still downloading.
+
+        async with proxy.open_stream("https://example.org/master.m3u8") as stream:
+            async for part in stream:
+                file.write(part)
+
+    The stream yields bytes: first the init segment, then whole fragments.  Leaving the context
+    stops it, wherever it is.
+
+    Args:
+        url: absolute, http or https.
+        quality: `best`, `worst`, `720p` (at most that height), `2500k` (at most that bandwidth in
+            kbit/s) or `audio` (audio only).
+        audio: language tag, or name of an audio rendition.
+        allow_private_addresses: whether loopback and private addresses may be fetched from.
+
+    Raises:
+        ProxyError: it cannot be opened; from the `async with`.
+        StreamAborted: it broke later; from iterating.
+    """
+    async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
+        request = StreamRequest(url=url, quality=Quality.parse(quality), audio=audio)
+        async with await pipeline.open_stream(request) as stream:
+            yield stream
+
+
+async def inspect(
+    url: str,
+    *,
+    quality: str = "best",
+    audio: str | None = None,
+    allow_private_addresses: bool = False,
+) -> dict[str, Any]:
+    """Tell what is behind `url`; arguments and errors as those of `open_stream`."""
+    async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
+        request = StreamRequest(url=url, quality=Quality.parse(quality), audio=audio)
+        return await pipeline.inspect(request)
+
+
+@contextlib.asynccontextmanager
+async def _pipeline(*, allow_private_addresses: bool) -> AsyncIterator[Pipeline]:
+    policy = AddressPolicy(allowed_ports=(), allow_private_addresses=allow_private_addresses)
+    async with Fetcher(FetchSettings(policy=policy)) as fetcher, Pipeline(fetcher) as pipeline:
+        yield pipeline

@@ -1,0 +1,304 @@
+"""Builders for the tests of the media room: parameter sets bit by bit, encoded pictures, frames.
+
+Written from ITU-T H.264 sections 7.3.2.1.1 and E.1.1 and ITU-T H.265 sections 7.3.2.2, 7.3.3, 7.3.4,
+7.3.7 and E.2.1, as a writer, so that a parser that misreads a field lands beside everything after.
+"""
+
+from __future__ import annotations  # av.Packet takes type arguments only in its stub
+
+import functools
+import io
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, Self
+
+import av
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+
+# -- bits ------------------------------------------------------------------------------------------
+
+
+class Bits:
+    """A string of bits that is written from the front; every method returns itself."""
+
+    def __init__(self) -> None:
+        self._bits = ""
+
+    def u(self, width: int, value: int) -> Self:
+        assert 0 <= value < 1 << width or (width == 0 and value == 0)
+        self._bits += f"{value:0{width}b}" if width else ""
+        return self
+
+    def flag(self, value: object) -> Self:
+        return self.u(1, int(bool(value)))
+
+    def ue(self, value: int) -> Self:
+        """An unsigned Exp-Golomb code, H.264 section 9.1."""
+        width = (value + 1).bit_length()
+        return self.u(width - 1, 0).u(width, value + 1)
+
+    def se(self, value: int) -> Self:
+        return self.ue(2 * value - 1 if value > 0 else -2 * value)
+
+    def bytes(self) -> bytes:
+        """The bits, filled up with zeros."""
+        padded = self._bits + "0" * (-len(self._bits) % 8)
+        return int("1" + padded, 2).to_bytes(len(padded) // 8 + 1, "big")[1:]
+
+    def rbsp(self) -> bytes:
+        """The bits behind which rbsp_trailing_bits() stand, with emulation prevention."""
+        return escape(Bits().raw(self._bits + "1").bytes())
+
+    def raw(self, bits: str) -> Self:
+        self._bits += bits
+        return self
+
+
+def escape(payload: bytes) -> bytes:
+    """Put emulation prevention bytes in, H.264 section 7.4.1."""
+    out = bytearray()
+    zeros = 0
+    for byte in payload:
+        if zeros >= 2 and byte <= 3:
+            out.append(3)
+            zeros = 0
+        out.append(byte)
+        zeros = zeros + 1 if byte == 0 else 0
+    return bytes(out)
+
+
+Write = Callable[[Bits], object]  # writes a part of a parameter set
+
+
+# -- H.264 -----------------------------------------------------------------------------------------
+
+
+def h264_sps(
+    *,
+    profile: int = 100,
+    constraints: int = 0,
+    level: int = 31,
+    chroma: int = 1,
+    separate_planes: bool = False,
+    depths: tuple[int, int] = (8, 8),
+    scaling: Write | None = None,
+    order: Write | None = None,
+    reference_frames: int = 4,
+    macroblocks: tuple[int, int] = (80, 45),
+    frame_mbs_only: bool = True,
+    crop: tuple[int, int, int, int] | None = None,
+    vui: Write | None = None,
+) -> bytes:
+    """Build a sequence parameter set; `crop` is left, right, top, bottom in crop units."""
+    bits = Bits().u(8, profile).u(8, constraints).u(8, level).ue(0)
+    if profile in {100, 110, 122, 244, 44, 83, 86, 118, 128}:
+        bits.ue(chroma)
+        if chroma == 3:
+            bits.flag(separate_planes)
+        bits.ue(depths[0] - 8).ue(depths[1] - 8).flag(False).flag(scaling)
+        if scaling:
+            scaling(bits)
+    bits.ue(0)
+    (order or (lambda b: b.ue(0).ue(4)))(bits)
+    bits.ue(reference_frames).flag(False)
+    bits.ue(macroblocks[0] - 1).ue(macroblocks[1] - 1).flag(frame_mbs_only)
+    if not frame_mbs_only:
+        bits.flag(True)
+    bits.flag(True).flag(crop)
+    for edge in crop or ():
+        bits.ue(edge)
+    bits.flag(vui)
+    if vui:
+        vui(bits)
+    return b"\x67" + bits.rbsp()
+
+
+def vui_head(
+    bits: Bits,
+    *,
+    aspect: tuple[int, ...] | None = None,
+    overscan: bool = False,
+    colour: tuple[int, int, int] | None = None,
+    full_range: bool = False,
+    signal: bool = False,
+    chroma_location: bool = False,
+) -> Bits:
+    """Write what the VUI of both codecs begins with; `aspect` is an idc, or (255, width, height)."""
+    bits.flag(aspect is not None)
+    if aspect is not None:
+        bits.u(8, aspect[0])
+        for side in aspect[1:]:
+            bits.u(16, side)
+    bits.flag(overscan)
+    if overscan:
+        bits.flag(True)
+    bits.flag(signal or colour)
+    if signal or colour:
+        bits.u(3, 5).flag(full_range).flag(colour)
+        for point in colour or ():
+            bits.u(8, point)
+    bits.flag(chroma_location)
+    if chroma_location:
+        bits.ue(1).ue(2)
+    return bits
+
+
+def h264_vui(
+    *,
+    timing: tuple[int, int] | None = None,
+    hrds: int = 0,
+    reorder: int | None = None,
+    **head: Any,
+) -> Write:
+    """Write a VUI; `hrds` are 0 to 2 hypothetical reference decoders of 3 buffers each."""
+
+    def write(bits: Bits) -> Bits:
+        vui_head(bits, **head).flag(timing)
+        if timing:
+            bits.u(32, timing[0]).u(32, timing[1]).flag(True)
+        for number in range(2):
+            bits.flag(number < hrds)
+            if number < hrds:
+                bits.ue(2).u(8, 0x21)
+                for buffer in range(3):
+                    bits.ue(7 + buffer).ue(900 + buffer).flag(buffer % 2)
+                bits.u(20, 0xABCDE)
+        if hrds:
+            bits.flag(False)
+        bits.flag(True).flag(reorder is not None)
+        if reorder is not None:
+            bits.flag(True).ue(2).ue(1).ue(15).ue(16).ue(reorder).ue(4)
+        return bits
+
+    return write
+
+
+# -- HEVC ------------------------------------------------------------------------------------------
+
+
+def hevc_sps(
+    *,
+    head: bytes = bytes.fromhex("016000000090000000000078"),
+    sub_layers: int = 1,
+    told_sub_layers: Sequence[tuple[bool, bool]] = (),
+    nested: bool = True,
+    chroma: int = 1,
+    separate_planes: bool = False,
+    size: tuple[int, int] = (1280, 720),
+    window: tuple[int, int, int, int] | None = None,
+    depths: tuple[int, int] = (8, 8),
+    reorder: Sequence[int] = (2,),
+    scaling: Write | None = None,
+    scaling_default: bool = False,
+    pcm: bool = False,
+    reference_sets: Write | None = None,
+    long_term: int | None = None,
+    order_bits: int = 8,
+    vui: Write | None = None,
+) -> bytes:
+    """Build a sequence parameter set; `head` is profile, tier and level (12 bytes)."""
+    bits = Bits().u(4, 0).u(3, sub_layers - 1).flag(nested)
+    for byte in head:
+        bits.u(8, byte)
+    told = [*told_sub_layers, *((False, False) for _ in range(sub_layers - 1))][: sub_layers - 1]
+    for profile, level in told:
+        bits.flag(profile).flag(level)
+    if sub_layers > 1:
+        bits.u(2 * (9 - sub_layers), 0)
+    for profile, level in told:
+        for _ in range(11 * profile + level):
+            bits.u(8, 0x5A)
+    bits.ue(0).ue(chroma)
+    if chroma == 3:
+        bits.flag(separate_planes)
+    bits.ue(size[0]).ue(size[1]).flag(window)
+    for edge in window or ():
+        bits.ue(edge)
+    bits.ue(depths[0] - 8).ue(depths[1] - 8).ue(order_bits - 4)
+    bits.flag(len(reorder) > 1)
+    for pictures in reorder:
+        bits.ue(5).ue(pictures).ue(0)
+    for value in (0, 2, 0, 3, 1, 2):
+        bits.ue(value)
+    bits.flag(scaling or scaling_default)
+    if scaling or scaling_default:
+        bits.flag(scaling)
+    if scaling:
+        scaling(bits)
+    bits.flag(True).flag(True).flag(pcm)
+    if pcm:
+        bits.u(4, 7).u(4, 7).ue(0).ue(2).flag(True)
+    (reference_sets or (lambda b: b.ue(0)))(bits)
+    bits.flag(long_term is not None)
+    if long_term is not None:
+        bits.ue(long_term)
+        for number in range(long_term):
+            bits.u(order_bits, number + 1).flag(number % 2)
+    bits.flag(True).flag(False).flag(vui)
+    if vui:
+        vui(bits)
+        bits.flag(False)  # sps_extension_present_flag
+    return b"\x42\x01" + bits.rbsp()
+
+
+def hevc_vui(
+    *,
+    window: bool = False,
+    timing: tuple[int, int] | None = None,
+    hrd: Write | None = None,
+    segmentation: int | None = None,
+    **head: Any,
+) -> Write:
+    """Write a VUI."""
+
+    def write(bits: Bits) -> Bits:
+        vui_head(bits, **head).u(3, 0).flag(window)
+        if window:
+            bits.ue(1).ue(2).ue(3).ue(4)
+        bits.flag(timing)
+        if timing:
+            bits.u(32, timing[0]).u(32, timing[1]).flag(True).ue(1).flag(hrd)
+            if hrd:
+                hrd(bits)
+        bits.flag(segmentation is not None)
+        if segmentation is not None:
+            bits.u(3, 0).ue(segmentation).ue(2).ue(1).ue(15).ue(15)
+        return bits
+
+    return write
+
+
+# -- encoded pictures ------------------------------------------------------------------------------
+
+_PARAMETERS = {"libx264": "x264-params", "libx265": "x265-params"}
+
+
+@functools.cache
+def encode(
+    encoder: str, pixels: str, width: int, height: int, parameters: str, count: int = 6
+) -> tuple[bytes, ...]:
+    """Encode black pictures with x264 or x265, and return the access units in Annex B."""
+    context = av.CodecContext.create(encoder, "w")
+    assert isinstance(context, VideoCodecContext)
+    context.width, context.height, context.pix_fmt = width, height, pixels
+    context.framerate, context.time_base = Fraction(25), Fraction(1, 25)
+    context.thread_count = 1
+    if encoder == "libx265":
+        parameters = f"log-level=error:pools=none:frame-threads=1:{parameters}".rstrip(":")
+    context.options = {"preset": "ultrafast", _PARAMETERS[encoder]: parameters}
+    packets: list[av.Packet[Any]] = []
+    for number in range(count):
+        frame = VideoFrame(width, height, pixels)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.pts, frame.time_base = number, Fraction(1, 25)
+        packets += context.encode(frame)
+    packets += context.encode(None)
+    return tuple(bytes(packet) for packet in packets)
+
+
+def probe(codec: str, data: bytes) -> VideoCodecContext:
+    """Return what libavformat and a decoder find in a raw stream of H.264 or HEVC."""
+    with av.open(io.BytesIO(data), "r", format=codec) as container:
+        return container.streams.video[0].codec_context

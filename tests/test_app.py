@@ -1,0 +1,152 @@
+"""The app without a face: what it hands to one, and the line it logs for each stream."""
+
+import asyncio
+import logging
+
+import pytest
+
+from proxy.app import App, Delivery, Request, Response
+from proxy.delivery import Outcome
+from proxy.errors import CorruptMedia, SourceTimeout, StreamAborted
+from tests.support.pipelines import PARTS, ScriptedPipeline
+
+QUERY = "url=http%3A%2F%2Forigin.invalid%2Fa.m3u8%3Ftoken%3Dsecret"
+
+
+def request(path: str = "/stream", query_string: str = QUERY, method: str = "GET") -> Request:
+    return Request(
+        method=method, path=path, query_string=query_string, headers=(), peer="192.0.2.1"
+    )
+
+
+def delivery(response: Response) -> Delivery:
+    assert isinstance(response.body, Delivery)
+    return response.body
+
+
+@pytest.fixture
+def outcomes(caplog: pytest.LogCaptureFixture) -> list[Outcome]:
+    """The outcomes logged in this test; filled while it runs."""
+    found: list[Outcome] = []
+
+    class Keep(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if isinstance(record.args, tuple) and isinstance(record.args[0], Outcome):
+                found.append(record.args[0])
+            return True
+
+    caplog.set_level(logging.INFO, "proxy")
+    caplog.handler.addFilter(Keep())
+    return found
+
+
+async def test_outcome_of_a_complete_stream(outcomes: list[Outcome]) -> None:
+    """One line: complete, all bytes, the time to the first; no query in it."""
+    app = App(ScriptedPipeline())
+    body = delivery(await app.handle(request()))
+    assert b"".join([part async for part in body]) == b"".join(PARTS)
+    await body.aclose()
+    await body.aclose()
+    (outcome,) = outcomes
+    assert (outcome.outcome, outcome.status) == ("complete", 200)
+    assert outcome.bytes == sum(map(len, PARTS))
+    assert outcome.ttfb_s is not None
+    assert outcome.elapsed_s >= outcome.ttfb_s
+    assert (outcome.client, outcome.url) == ("192.0.2.1", "http://origin.invalid/a.m3u8")
+    assert "secret" not in str(outcome)
+    assert app.active == 0
+
+
+async def test_outcome_of_a_refused_stream(
+    outcomes: list[Outcome], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A failure before the first byte is one line with its code, status and reason."""
+    app = App(ScriptedPipeline(refuses=SourceTimeout("no answer in 10 s")))
+    response = await app.handle(request())
+    assert response.status == 504
+    (outcome,) = outcomes
+    assert (outcome.outcome, outcome.status, outcome.bytes) == ("source_timeout", 504, 0)
+    assert outcome.reason == "no answer in 10 s"
+    assert outcome.ttfb_s is None
+    assert len(caplog.records) == 1
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+async def test_outcome_of_a_broken_stream(outcomes: list[Outcome]) -> None:
+    """A failure after the first byte keeps the status that was sent, and tells the code."""
+    app = App(ScriptedPipeline(breaks=CorruptMedia("lost sync")))
+    body = delivery(await app.handle(request()))
+    with pytest.raises(StreamAborted):
+        async for _ in body:
+            pass
+    await body.aclose()
+    (outcome,) = outcomes
+    assert (outcome.outcome, outcome.status) == ("corrupt_media", 200)
+    assert outcome.bytes == sum(map(len, PARTS))
+
+
+async def test_outcome_of_a_client_that_left(outcomes: list[Outcome]) -> None:
+    """A stream that is closed before its end was left by its client: no failure."""
+    body = delivery(await App(ScriptedPipeline()).handle(request()))
+    assert await anext(body) == PARTS[0]
+    await body.aclose()
+    (outcome,) = outcomes
+    assert (outcome.outcome, outcome.bytes) == ("client_gone", len(PARTS[0]))
+
+
+async def test_outcome_of_a_client_that_left_early(outcomes: list[Outcome]) -> None:
+    """A request cancelled while its stream is opened has status 0: nobody was answered."""
+    pipeline = ScriptedPipeline(opening=asyncio.Event())
+    app = App(pipeline)
+    handling = asyncio.ensure_future(app.handle(request()))
+    await pipeline.asked.wait()
+    handling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handling
+    (outcome,) = outcomes
+    assert (outcome.outcome, outcome.status) == ("client_gone", 0)
+    assert app.active == 0
+
+
+async def test_aclose_goes_on_when_its_caller_is_cancelled() -> None:
+    """A handler that is cancelled twice still closes its stream and frees its slot."""
+
+    class Slow(ScriptedPipeline):
+        pass
+
+    pipeline, gate = Slow(), asyncio.Event()
+    app = App(pipeline)
+    body = delivery(await app.handle(request()))
+    stream = pipeline.streams[0]
+    close = stream.aclose
+
+    async def slowly() -> None:
+        await gate.wait()
+        await close()
+
+    stream.aclose = slowly  # type: ignore[method-assign]
+    closing = asyncio.ensure_future(body.aclose())
+    await asyncio.sleep(0)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    assert app.active == 1
+    gate.set()
+    await asyncio.wait_for(app.idle(), 1)
+    assert stream.closed.is_set()
+
+
+async def test_head_is_logged_as_such(outcomes: list[Outcome]) -> None:
+    """HEAD is no client that left."""
+    response = await App(ScriptedPipeline()).handle(request(method="HEAD"))
+    assert response.body == b""
+    assert outcomes[0].outcome == "head"
+
+
+async def test_log_line_reads_as_pairs(outcomes: list[Outcome]) -> None:
+    """The line for people is `name=value`, reasons quoted."""
+    app = App(ScriptedPipeline(refuses=SourceTimeout('say "when"\nforged')))
+    await app.handle(request())
+    line = str(outcomes[0])
+    assert line.startswith("stream stream=")
+    assert r'reason="say \"when\"\nforged"' in line

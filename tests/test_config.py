@@ -1,0 +1,225 @@
+"""The configuration: file, environment, and what is refused with the name of the key."""
+
+import itertools
+import json
+import os
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from proxy import admission, app, logs, pipeline
+from proxy.config import Config, ConfigError
+from proxy.fetch.settings import Settings as FetchSettings
+from tests.conftest import REPOSITORY
+
+SECRET = "canary-b1946ac9"
+
+
+@pytest.fixture(autouse=True)
+def no_ambient_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("REMUXD_"):
+            monkeypatch.delenv(name)
+
+
+def written(folder: Path, text: str) -> Path:
+    file = folder / "config.toml"
+    file.write_text(text)
+    return file
+
+
+def test_load_without_anything_gives_the_rooms_defaults() -> None:
+    """Without file and environment every room gets its own defaults."""
+    config = Config.load()
+    assert config.pipeline_settings() == pipeline.Settings()
+    assert config.app_settings() == app.Settings()
+    assert config.log_settings() == logs.Settings()
+    assert config.app_settings().admission == admission.Settings()
+    fetch, default = config.fetch_settings(), FetchSettings()
+    assert fetch.policy == default.policy
+    assert fetch.segment_bytes == default.segment_bytes
+    assert (fetch.proxy, fetch.ca_file, fetch.headers) == (None, None, {})
+
+
+def test_config_toml_holds_every_key_with_its_default() -> None:
+    """The file in the repository lists exactly the keys and defaults of the code."""
+    document = tomllib.loads((REPOSITORY / "config.toml").read_text())
+    defaults = json.loads(Config().model_dump_json())
+    assert document == defaults
+    assert Config.load(REPOSITORY / "config.toml") == Config()
+
+
+def test_config_toml_has_a_comment_above_each_key() -> None:
+    """Each key is explained."""
+    lines = (REPOSITORY / "config.toml").read_text().splitlines()
+    for above, line in itertools.pairwise(lines):
+        if line and not line.startswith(("#", "[")):
+            assert above.startswith("#"), line
+
+
+def test_load_reads_the_file_it_is_given(tmp_path: Path) -> None:
+    """A key in the file replaces the default, the others stay."""
+    config = Config.load(written(tmp_path, "[server]\nport = 9000\n[limits]\nstreams = 3\n"))
+    assert (config.server.port, config.server.host) == (9000, "127.0.0.1")
+    assert config.pipeline_settings().streams == 3
+    assert config.app_settings().admission.streams == 3
+
+
+def test_load_reads_the_file_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """REMUXD_CONFIG names the file where none is given."""
+    monkeypatch.setenv("REMUXD_CONFIG", str(written(tmp_path, "[server]\nport = 9000\n")))
+    assert Config.load().server.port == 9000
+
+
+def test_load_lets_the_environment_override_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A variable wins over the file for its key alone."""
+    file = written(tmp_path, "[server]\nport = 9000\nhost = '::1'\n")
+    monkeypatch.setenv("REMUXD_SERVER__PORT", "9001")
+    config = Config.load(file)
+    assert (config.server.port, config.server.host) == (9001, "::1")
+
+
+@pytest.mark.parametrize("value", ["a.example, *.b.example", '["a.example", "*.b.example"]'])
+def test_load_takes_a_list_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    """A list may be JSON, or texts between commas."""
+    monkeypatch.setenv("REMUXD_UPSTREAM__ALLOWED_HOSTS", value)
+    monkeypatch.setenv("REMUXD_UPSTREAM__ALLOWED_PORTS", "80,8080")
+    config = Config.load()
+    assert config.upstream.allowed_hosts == ("a.example", "*.b.example")
+    assert config.fetch_settings().policy.allowed_ports == (80, 8080)
+
+
+def test_load_takes_a_table_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table is JSON."""
+    monkeypatch.setenv("REMUXD_UPSTREAM__HEADERS", '{"a.example": {"Referer": "x"}}')
+    assert Config.load().fetch_settings().headers == {"a.example": {"Referer": "x"}}
+
+
+def test_load_ignores_variables_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Kubernetes sets for a service called remuxd is no configuration."""
+    monkeypatch.setenv("REMUXD_PORT", "tcp://10.0.0.1:8080")
+    monkeypatch.setenv("REMUXD_SERVICE_HOST", "10.0.0.1")
+    assert Config.load() == Config()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("[server]\nprot = 1\n", "server.prot: unknown key"),
+        ("[sever]\nport = 1\n", "sever: unknown key"),
+        ("port = 1\n", "port: unknown key"),
+        ("server = 5\n", "server"),
+        ("[server]\nport = 70000\n", "server.port"),
+        ("[server]\nport = 'http'\n", "server.port"),
+        ("[server]\ntrusted_proxies = ['nowhere']\n", "server.trusted_proxies"),
+        ("[server]\nbase_path = 'media/'\n", "server.base_path"),
+        ("[upstream]\nallowed_hosts = ['a.*']\n", "allowed_hosts"),
+        ("[upstream]\nproxy = 'socks5://x'\n", "proxy"),
+        ("[upstream]\nca_file = '/nowhere.pem'\n", "ca_file"),
+        ("[limits]\nstreams = 0\n", "limits.streams"),
+        ("[limits]\nidle_client_s = 0\n", "limits.idle_client_s"),
+        ("[memory]\nbudget_bytes = 10\n", "memory.budget_bytes"),
+        ("[log]\nlevel = 'loud'\n", "log.level"),
+        ("[server\n", "config.toml"),
+    ],
+)
+def test_load_refuses_a_bad_file_naming_the_key(tmp_path: Path, text: str, named: str) -> None:
+    """Unknown keys and bad values are errors that say which."""
+    with pytest.raises(ConfigError) as caught:
+        Config.load(written(tmp_path, text))
+    assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("REMUXD_SERVER__PROT", "1", "REMUXD_SERVER__PROT"),
+        ("REMUXD_SEVER__PORT", "1", "REMUXD_SEVER__PORT"),
+        ("REMUXD_SERVER__PORT", "http", "REMUXD_SERVER__PORT"),
+        ("REMUXD_UPSTREAM__HEADERS", "{", "REMUXD_UPSTREAM__HEADERS"),
+        ("REMUXD_UPSTREAM__ALLOWED_PORTS", "[80", "REMUXD_UPSTREAM__ALLOWED_PORTS"),
+    ],
+)
+def test_load_refuses_a_bad_variable_naming_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, named: str
+) -> None:
+    """The message names the variable, since that is what the operator must change."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=named):
+        Config.load()
+
+
+def test_load_of_a_file_that_is_not_there(tmp_path: Path) -> None:
+    """A missing file is an error, not an empty configuration."""
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        Config.load(tmp_path / "nowhere.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"[security]\noperator_token = ['{SECRET}']\n",
+        f"[upstream]\nproxy = 'socks5://user:{SECRET}@x'\n",
+        f"[upstream.headers]\n'a.example' = '{SECRET}'\n",
+        f'[upstream.headers.\'a.example\']\n"X-A" = "{SECRET}\\r\\nX-B: 1"\n',
+    ],
+)
+def test_load_never_shows_a_value(tmp_path: Path, text: str) -> None:
+    """Messages and representations hold no secret."""
+    with pytest.raises(ConfigError) as caught:
+        Config.load(written(tmp_path, text))
+    assert SECRET not in str(caught.value)
+    secret = {"proxy": f"http://u:{SECRET}@x:1", "headers": {"a": {"B": SECRET}}}
+    assert SECRET not in repr(Config(upstream=secret))  # type: ignore[arg-type]
+
+
+def test_check_may_serve_refuses_an_open_relay_by_omission() -> None:
+    """Without a word about sources there is no server, and the message names the keys."""
+    with pytest.raises(ConfigError) as caught:
+        Config().check_may_serve()
+    for key in ("upstream.allowed_hosts", "security.signing_keys", "security.open_relay"):
+        assert key in str(caught.value)
+
+
+def test_check_may_serve_needs_more_than_a_star(tmp_path: Path) -> None:
+    """`*` is an open relay, and must be called so."""
+    star = "[upstream]\nallowed_hosts = ['*']\n"
+    with pytest.raises(ConfigError, match=r"upstream\.allowed_hosts"):
+        Config.load(written(tmp_path, star)).check_may_serve()
+    Config.load(written(tmp_path, star + "[security]\nopen_relay = true\n")).check_may_serve()
+
+
+def test_check_may_serve_takes_hosts_or_the_open_relay(tmp_path: Path) -> None:
+    """Named hosts are enough; an open relay is everybody."""
+    config = Config.load(written(tmp_path, "[upstream]\nallowed_hosts = ['a.example']\n"))
+    config.check_may_serve()
+    assert config.fetch_settings().policy.allowed_hosts == ("a.example",)
+    config = Config.load(written(tmp_path, "[security]\nopen_relay = true\n"))
+    config.check_may_serve()
+    assert config.fetch_settings().policy.allowed_hosts == ("*",)
+
+
+@pytest.mark.parametrize(
+    ("section", "line"),
+    [
+        ("server", "workers = 2"),
+        ("limits", "segments = 10"),
+        ("security", "signing_keys = ['a']"),
+        ("security", "signing_keys = { a = { b = 'c' } }"),
+        ("security", "require_signature = true"),
+        ("security", "operator_token = 'a'"),
+    ],
+)
+def test_check_may_serve_refuses_what_is_not_built(tmp_path: Path, section: str, line: str) -> None:
+    """No key silently does nothing."""
+    text = f"[{section}]\n{line}\n[upstream]\nallowed_hosts = ['a.example']\n"
+    with pytest.raises(ConfigError) as caught:
+        Config.load(written(tmp_path, text)).check_may_serve()
+    assert f"{section}.{line.partition(' ')[0]}: not built yet" in str(caught.value)

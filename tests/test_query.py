@@ -1,0 +1,177 @@
+"""The grammar of the query: what is asked for, and what is refused by name."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy import query
+from proxy.errors import InvalidRequest, NotSupportedYet
+from proxy.query import content_disposition, parse, redact
+
+URL = "url=https%3A%2F%2Forigin.invalid%2Fa.m3u8"
+
+
+def test_parse_with_url_alone_asks_for_the_best() -> None:
+    """Everything but `url` has a default."""
+    wish = parse(URL)
+    assert wish.stream.url == "https://origin.invalid/a.m3u8"
+    assert str(wish.stream.quality) == "best"
+    assert (wish.stream.audio, wish.filename) == (None, None)
+
+
+def test_parse_reads_every_parameter_that_is_built() -> None:
+    """Quality, audio and filename arrive; the defaults of on_gap and on_splice may be spelled."""
+    wish = parse(f"{URL}&quality=720p&audio=pt-BR&filename=a%20b.mp4&on_gap=abort&on_splice=abort")
+    assert str(wish.stream.quality) == "720p"
+    assert (wish.stream.audio, wish.filename) == ("pt-BR", "a b.mp4")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "HTTP://ORIGIN.invalid/a",
+        "http://origin.invalid:8080/a?b=c&d=e#f",
+        "http://[2001:db8::1]/a",
+        "https://origin.invalid/ä/日本.m3u8",
+        "http://origin.invalid",
+    ],
+)
+def test_parse_takes_any_absolute_http_address(address: str) -> None:
+    """What is well-formed goes on unchanged."""
+    from urllib.parse import quote
+
+    assert parse(f"url={quote(address, safe='')}").stream.url == address
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "origin.invalid/a",
+        "//origin.invalid/a",
+        "/a",
+        "ftp://origin.invalid/a",
+        "file:///etc/passwd",
+        "data:text/plain,a",
+        "http:",
+        "http:///a",
+        "http://:80/a",
+        "http://[::1/a",
+        "http://origin.invalid:port/a",
+        "http://origin.invalid:99999/a",
+        "http://user@origin.invalid/a",
+        "http://user:secret@origin.invalid/a",
+        "http://@origin.invalid/a",
+        "http://origin.invalid/a%20b c",
+        "http://origin.invalid\\@evil.invalid/",
+        "http://origin.invalid/\r\nX: y",
+        "http://origin.invalid/\0",
+        "http://origin.invalid/\u2028",
+        " http://origin.invalid/",
+        "http://origin.invalid/" + "a" * query.URL_CHARACTERS,
+    ],
+)
+def test_parse_refuses_what_is_no_absolute_http_address(address: str) -> None:
+    """Anything else is refused naming `url`, and never echoed."""
+    from urllib.parse import quote
+
+    with pytest.raises(InvalidRequest) as caught:
+        parse(f"url={quote(address, safe='')}")
+    assert "`url`" in caught.value.detail
+    assert "secret" not in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "`url`"),
+        (f"{URL}&{URL}", "`url`"),
+        (f"{URL}&quality=best&quality=best", "`quality`"),
+        (f"{URL}&token=1", "`token`"),
+        (f"{URL}&Quality=best", "`Quality`"),
+        (f"{URL}&quality=", "`quality`"),
+        (f"{URL}&quality=-1p", "`quality`"),
+        (f"{URL}&audio=", "`audio`"),
+        (f"{URL}&audio=a%00", "`audio`"),
+        (f"{URL}&filename=", "`filename`"),
+        (f"{URL}&filename=%20", "`filename`"),
+        (f"{URL}&filename=..%2Fpasswd", "`filename`"),
+        (f"{URL}&filename=a%5Cb", "`filename`"),
+        (f"{URL}&filename=..", "`filename`"),
+        (f"{URL}&filename=a%0D%0AX-Injected%3A1", "`filename`"),
+        (f"{URL}&filename=a%E2%80%AEgpj.exe", "`filename`"),
+        (f"{URL}&filename={'%C3%A4' * 200}", "`filename`"),
+        (f"{URL}&start=soon", "`start`"),
+        (f"{URL}&start=nan", "`start`"),
+        (f"{URL}&start=1e5", "`start`"),
+        (f"{URL}&end=-1", "`end`"),
+        (f"{URL}&start=10&end=10", "`end`"),
+        (f"{URL}&on_gap=maybe", "`on_gap`"),
+        (f"{URL}&on_splice=", "`on_splice`"),
+        ("url=%FF", "UTF-8"),
+        ("url=http://a/\udcff", "UTF-8"),
+    ],
+)
+def test_parse_refuses_bad_values_by_name(text: str, named: str) -> None:
+    """Missing, repeated, unknown and malformed parameters are named."""
+    with pytest.raises(InvalidRequest) as caught:
+        parse(text)
+    assert named in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("start=12.5", "`start`"),
+        ("start=-30", "`start`"),
+        ("end=10", "`end`"),
+        ("on_gap=skip", "`on_gap=skip`"),
+        ("on_splice=skip", "`on_splice=skip`"),
+        ("signature=abc", "`signature`"),
+        ("expires=1", "`expires`"),
+        ("key_id=a", "`key_id`"),
+    ],
+)
+def test_parse_refuses_what_is_not_built_yet(text: str, named: str) -> None:
+    """A well-formed wish that cannot be fulfilled yet is never ignored."""
+    with pytest.raises(NotSupportedYet) as caught:
+        parse(f"{URL}&{text}")
+    assert named in caught.value.detail
+
+
+@given(st.text(max_size=60) | st.from_regex(r"[ -~]{0,60}", fullmatch=True))
+def test_parse_of_anything_raises_nothing_else(text: str) -> None:
+    """Whatever stands there, the answer is a wish or one of two errors with printable words."""
+    try:
+        parse(text)
+    except (InvalidRequest, NotSupportedYet) as error:
+        assert error.detail.isprintable()
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1))
+def test_content_disposition_is_one_safe_line(filename: str) -> None:
+    """Whatever the name, the header is ASCII without anything that could end it."""
+    header = content_disposition(filename)
+    assert header.isascii()
+    assert header.isprintable()
+    plain = header.removeprefix('attachment; filename="').partition('"')[0]
+    assert len(plain) == len(filename)
+
+
+def test_content_disposition_keeps_the_name() -> None:
+    """RFC 8187: the exact name stands in filename*, percent-encoded."""
+    assert content_disposition("a b.mp4") == 'attachment; filename="a b.mp4"'
+    assert content_disposition("€.mp4").endswith("; filename*=UTF-8''%E2%82%AC.mp4")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pass@h:8/a/b?token=c#d", "https://h:8/a/b"),
+        ("http://[2001:db8::1]/a", "http://[2001:db8::1]/a"),
+        ("http://[::1/a?token=c", "(not a URL)"),
+    ],
+)
+def test_redact_leaves_no_secret(url: str, shown: str) -> None:
+    """Userinfo, query and fragment are gone."""
+    assert redact(url) == shown
