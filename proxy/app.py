@@ -46,8 +46,7 @@ __all__ = [
     "Request",
     "Response",
     "Settings",
-    "new_id",
-    "problem",
+    "malformed",
 ]
 
 logger = logging.getLogger(__name__)
@@ -56,7 +55,9 @@ _T = TypeVar("_T")
 Headers = tuple[tuple[str, str], ...]
 
 METHODS = ("GET", "HEAD")
-EXPOSED = "X-Stream-Id, Server-Timing, Retry-After, Content-Disposition"
+EXPOSED = (
+    "X-Stream-Id, X-Start-Time, X-Content-Duration, Server-Timing, Retry-After, Content-Disposition"
+)
 PREFLIGHT_MAX_AGE_S = 7200  # Chromium keeps no preflight for longer
 RETRY_DRAINING_S = 5  # time for a load balancer to have noticed
 
@@ -135,24 +136,18 @@ class App:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; raises nothing but `CancelledError` (the client left meanwhile)."""
-        stream_id = new_id()
+        stream_id = _new_id()
         try:
             response = await self._answer(request, stream_id)
         except ProxyError as error:
             logger.info("refused %s %s: %d %s", stream_id, request.path, error.status, error.detail)
-            response = problem(error, stream_id)
+            response = _problem(error, stream_id)
         except Exception:
             logger.exception("a request failed in a way nobody foresaw")
-            response = problem(ProxyError(), stream_id)
+            response = _problem(ProxyError(), stream_id)
         if isinstance(response.body, Delivery):
             stream_id = response.body.id
-        common = (
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("X-Stream-Id", stream_id),
-            *_cors(request, self.settings.cors_origins),
-        )
-        response = replace(response, headers=(*response.headers, *common))
+        response = _with(response, *_common(stream_id), *_cors(request, self.settings.cors_origins))
         return await _without_body(response) if request.method == "HEAD" else response
 
     async def _answer(self, request: Request, stream_id: str) -> Response:
@@ -174,13 +169,17 @@ class App:
         stream = await _attempt(record, self._pipeline.open_stream(wish.stream))
         if isinstance(stream, Response):
             return stream
-        record.opened(stream)
+        ttfb_s = record.opened(stream)
         headers = [
             ("Content-Type", f'video/mp4; codecs="{stream.codecs}"'),
             ("Accept-Ranges", "none"),
             ("X-Accel-Buffering", "no"),  # nginx would buffer to disk
-            ("Server-Timing", _server_timing(*stream.timings, ("total", record.ttfb_s))),
+            ("Server-Timing", _server_timing(*stream.timings, ("total", ttfb_s))),
         ]
+        if stream.duration_s is not None:
+            headers.append(("X-Content-Duration", f"{stream.duration_s:.3f}"))
+        if wish.stream.start_s is not None:  # a picture at or before it, so that it can be decoded
+            headers.append(("X-Start-Time", f"{stream.start_s:.3f}"))
         if wish.filename is not None:
             headers.append(("Content-Disposition", query.content_disposition(wish.filename)))
         body = Delivery(stream, record)
@@ -209,9 +208,28 @@ class App:
         return wish, Record(stream=stream_id, url=query.redact(wish.stream.url), slot=slot)
 
 
-def new_id() -> str:
+def malformed() -> Response:
+    """Return the answer to what never became a request."""
+    stream_id = _new_id()
+    error = InvalidRequest(detail="This is no well-formed HTTP request.")
+    return _with(_problem(error, stream_id), *_common(stream_id))
+
+
+def _new_id() -> str:
     """Return 128 random bits as hex: whoever holds the id of a stream may ask about it."""
     return secrets.token_hex(16)
+
+
+def _common(stream_id: str) -> Headers:
+    return (
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("X-Stream-Id", stream_id),
+    )
+
+
+def _with(response: Response, *headers: tuple[str, str]) -> Response:
+    return replace(response, headers=(*response.headers, *headers))
 
 
 async def _attempt(record: Record, work: Awaitable[_T]) -> _T | Response:
@@ -228,7 +246,7 @@ async def _attempt(record: Record, work: Awaitable[_T]) -> _T | Response:
         raise
     record.fail(failure)
     record.close()
-    return problem(failure, record.stream)
+    return _problem(failure, record.stream)
 
 
 async def _without_body(response: Response) -> Response:
@@ -247,7 +265,7 @@ def _json(
     return Response(status=status, headers=headers, body=body)
 
 
-def problem(error: ProxyError, stream_id: str) -> Response:
+def _problem(error: ProxyError, stream_id: str) -> Response:
     """Return the answer that tells `error`, as of RFC 9457.
 
     `code` and `stream` are extension members.  The type is about:blank, since `code` tells kinds
@@ -262,12 +280,11 @@ def problem(error: ProxyError, stream_id: str) -> Response:
         "stream": stream_id,
     }
     response = _json(document, status=error.status, kind="problem+json")
-    headers = list(response.headers)
     if error.retry_after_s is not None:
-        headers.append(("Retry-After", str(error.retry_after_s)))
+        response = _with(response, ("Retry-After", str(error.retry_after_s)))
     if isinstance(error, MethodNotAllowed):
-        headers.append(("Allow", ", ".join(METHODS)))  # RFC 9110, section 15.5.6
-    return replace(response, headers=tuple(headers))
+        response = _with(response, ("Allow", ", ".join(METHODS)))  # RFC 9110, section 15.5.6
+    return response
 
 
 def _server_timing(*timings: tuple[str, float]) -> str:

@@ -162,6 +162,12 @@ async def _serve(config: Config) -> None:
 
 @main.command()
 @_source_options
+@click.option("--start", "start_s", type=float, metavar="SECONDS", help="Negative: from the end.")
+@click.option("--end", "end_s", type=float, metavar="SECONDS")
+@click.option("--on-gap", type=click.Choice(["abort", "skip"]), default="abort", show_default=True,
+              help="What to do without a segment that cannot be had.")  # fmt: skip
+@click.option("--on-splice", type=click.Choice(["abort", "skip"]), default="abort",
+              show_default=True, help="What to do with sections that do not fit.")  # fmt: skip
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - is stdout.")
 @_friendly
 def save(output: str, **source: Any) -> None:

@@ -36,6 +36,10 @@ class Stream(Protocol):
     @property
     def codecs(self) -> str: ...
     @property
+    def duration_s(self) -> float | None: ...
+    @property
+    def start_s(self) -> float: ...
+    @property
     def timings(self) -> tuple[tuple[str, float], ...]: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def aclose(self) -> None: ...
@@ -71,7 +75,7 @@ class Record:
     def __init__(self, *, stream: str, url: str, slot: Slot) -> None:
         self.stream = stream
         self.bytes = 0
-        self.ttfb_s = 0.0
+        self.ttfb_s: float | None = None
         self._url = url
         self._slot = slot
         self._status = 0
@@ -79,11 +83,12 @@ class Record:
         self._outcome = ""
         self._reason = ""
 
-    def opened(self, stream: Stream) -> None:
-        """The first fragment is in hand."""
+    def opened(self, stream: Stream) -> float:
+        """Note that the first fragment is in hand; returns the seconds that took."""
         self.stream = stream.id
-        self.ttfb_s = self._elapsed_s()
         self._status = 200
+        self.ttfb_s = self._elapsed_s()
+        return self.ttfb_s
 
     def end(self, outcome: str, *, reason: str = "", status: int | None = None) -> None:
         if not self._outcome:
@@ -102,7 +107,7 @@ class Record:
             outcome=self._outcome or CLIENT_GONE,
             status=self._status,
             bytes=self.bytes,
-            ttfb_s=self.ttfb_s or None,
+            ttfb_s=self.ttfb_s,
             elapsed_s=self._elapsed_s(),
             client=self._slot.client,
             url=self._url,

@@ -25,10 +25,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from proxy import supply
 from proxy.errors import CorruptMedia, Overloaded, ProxyError, StreamAborted
 from proxy.fetch.client import Fetcher
+from proxy.fetch.keys import KeyRing
 from proxy.follow import Clock
+from proxy.hls.cursor import CursorSettings
 from proxy.hls.select import Quality
 from proxy.inspection import describe
 from proxy.media.fragment import InitSegment
@@ -56,9 +57,10 @@ _SMALLEST_SHARE_BYTES = 256 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    supply: supply.Settings = field(default_factory=supply.Settings)
+    playlist_bytes: int = 8 * MIB  # 4 h of 2 s segments with signed addresses are 4.3 MB
     streams: int = 200  # worker threads at a time
     budget_bytes: int = 64 * MIB  # of media in buffers, shared by all streams
+    live: CursorSettings = field(default_factory=CursorSettings)
 
 
 class MediaStream:
@@ -69,7 +71,12 @@ class MediaStream:
     """
 
     def __init__(
-        self, supplies: list[Supply], *, gate: TurnGate, on_close: Callable[[MediaStream], None]
+        self,
+        supplies: list[Supply],
+        *,
+        keys: KeyRing,
+        gate: TurnGate,
+        on_close: Callable[[MediaStream], None],
     ) -> None:
         self.id = secrets.token_hex(16)  # 128 random bits: whoever holds it may ask about it
         self.codecs = ""  # RFC 6381, of the tracks in the output
@@ -80,6 +87,7 @@ class MediaStream:
         self._outlet = Outlet(_SMALLEST_SHARE_BYTES, gate)
         self._gate = gate
         self._supplies = supplies
+        self._keys = keys
         self._first: list[bytes] = []
         self._fetching: list[asyncio.Task[None]] = []
         self._working: asyncio.Future[None] | None = None
@@ -174,6 +182,7 @@ class MediaStream:
         if self._working is not None:
             waiting.append(self._working)
         results = await asyncio.gather(*waiting, return_exceptions=True)
+        await self._keys.aclose()
         for result in results:
             if isinstance(result, Exception):
                 logger.error("a stream ended badly", exc_info=result)
@@ -280,7 +289,7 @@ class Pipeline:
         return describe(plan, codecs=codecs, reason=reason)
 
     async def _plan(self, request: StreamRequest) -> Plan:
-        playlist_bytes = self._settings.supply.playlist_bytes
+        playlist_bytes = self._settings.playlist_bytes
         return await make_plan(self._fetcher, request, playlist_bytes=playlist_bytes)
 
     async def _start(self, plan: Plan, request: StreamRequest) -> MediaStream:
@@ -289,6 +298,7 @@ class Pipeline:
         if self._settings.budget_bytes // (len(self._streams) + 1) < _SMALLEST_SHARE_BYTES:
             raise Overloaded("memory.budget_bytes is used up")
         supplies: list[Supply] = []
+        keys = KeyRing(self._fetcher)
         start_s = request.start_s
         for source in plan.sources:
             found = Supply(
@@ -296,14 +306,16 @@ class Pipeline:
                 request,
                 start_s=start_s,
                 fetcher=self._fetcher,
+                keys=keys,
                 gate=self._gate,
-                settings=self._settings.supply,
+                playlist_bytes=self._settings.playlist_bytes,
+                live=self._settings.live,
                 clock=self._clock,
             )
             supplies.append(found)
             if start_s is not None and not source.playlist.live:
                 start_s = found.skipped_s  # audio that is apart begins with the first picture
-        stream = MediaStream(supplies, gate=self._gate, on_close=self._leave)
+        stream = MediaStream(supplies, keys=keys, gate=self._gate, on_close=self._leave)
         self._streams.add(stream)
         self._share()
         try:

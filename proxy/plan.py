@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.errors import (
-    EncryptedSource,
     InvalidRequest,
     NoPlayableVariant,
     NotAPlaylist,
@@ -22,7 +21,8 @@ from proxy.errors import (
     ProxyError,
 )
 from proxy.fetch.client import Fetcher, Resource
-from proxy.hls.model import Key, MediaPlaylist, MultivariantPlaylist
+from proxy.fetch.keys import check_supported
+from proxy.hls.model import MediaPlaylist, MultivariantPlaylist
 from proxy.hls.parse import looks_like_playlist, parse_playlist
 from proxy.hls.select import Choice, Quality, choose
 
@@ -166,13 +166,7 @@ def check(plan: Plan, request: StreamRequest) -> None:
             detail = "The playlist holds I-frames only (EXT-X-I-FRAMES-ONLY)."
             raise NoPlayableVariant(detail=detail)
         first = next((segment for segment in media.segments if not segment.gap), None)
-        if first is not None and not _is_open(first.key):
-            assert first.key is not None
-            raise EncryptedSource(detail=f"EXT-X-KEY: METHOD={first.key.method}.")
+        if first is not None and first.key is not None:
+            check_supported(first.key)
     if plan.media.live and request.end_s is not None:
         raise InvalidRequest(detail="The parameter `end` needs a presentation that has an end.")
-
-
-def _is_open(key: Key | None) -> bool:
-    """Whether a segment with this key can be read by anyone whom the origin gives the key."""
-    return key is None or (key.method == "AES-128" and key.key_format == "identity")

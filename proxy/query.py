@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from proxy.errors import InvalidRequest, NotSupportedYet
-from proxy.pipeline import Quality, StreamRequest
+from proxy.pipeline import OnTrouble, Quality, StreamRequest
 
 __all__ = ["Wish", "content_disposition", "parse", "redact"]
 
@@ -49,15 +49,18 @@ def parse(query_string: str) -> Wish:
     values = _single_values(query_string)
     for name in SIGNING:  # checked before everything else of the query, once they are built
         if name in values:
-            raise _not_built(name)
-    url = _url(values)
-    quality = Quality.parse(values.get("quality", "best"))
-    audio = _text(values, "audio")
-    filename = _filename(values)
-    _clip(values)
-    for name in ("on_gap", "on_splice"):
-        _policy(values, name)
-    return Wish(stream=StreamRequest(url=url, quality=quality, audio=audio), filename=filename)
+            raise NotSupportedYet(detail=f"The parameter `{name}` is not supported yet.")
+    start_s, end_s = _clip(values)
+    stream = StreamRequest(
+        url=_url(values),
+        quality=Quality.parse(values.get("quality", "best")),
+        audio=_text(values, "audio"),
+        start_s=start_s,
+        end_s=end_s,
+        on_gap=_on_trouble(values, "on_gap"),
+        on_splice=_on_trouble(values, "on_splice"),
+    )
+    return Wish(stream=stream, filename=_filename(values))
 
 
 def content_disposition(filename: str) -> str:
@@ -105,10 +108,6 @@ def _bad(name: str, why: str) -> InvalidRequest:
     return InvalidRequest(detail=f"The parameter `{name}` {why}.")
 
 
-def _not_built(name: str) -> NotSupportedYet:
-    return NotSupportedYet(detail=f"The parameter `{name}` is not supported yet.")
-
-
 def _url(values: Mapping[str, str]) -> str:
     if "url" not in values:
         raise _bad("url", "is missing")
@@ -153,14 +152,12 @@ def _filename(values: Mapping[str, str]) -> str | None:
     return filename
 
 
-def _clip(values: Mapping[str, str]) -> None:
-    """`start` and `end`: seconds, decimal; a negative `start` counts back from a live edge."""
-    start, end = (_seconds(values, name) for name in ("start", "end"))
-    if end is not None and end <= max(start or 0.0, 0.0):
+def _clip(values: Mapping[str, str]) -> tuple[float | None, float | None]:
+    """`start` and `end`: seconds; a negative `start` counts back from the end or the live edge."""
+    start_s, end_s = _seconds(values, "start"), _seconds(values, "end")
+    if end_s is not None and end_s <= max(start_s or 0.0, 0.0):
         raise _bad("end", "must lie behind the start")
-    for name in ("start", "end"):
-        if name in values:
-            raise _not_built(name)
+    return start_s, end_s
 
 
 def _seconds(values: Mapping[str, str], name: str) -> float | None:
@@ -172,9 +169,8 @@ def _seconds(values: Mapping[str, str], name: str) -> float | None:
     return float(text)
 
 
-def _policy(values: Mapping[str, str], name: str) -> None:
-    policy = values.get(name, "abort")
-    if policy not in {"abort", "skip"}:
+def _on_trouble(values: Mapping[str, str], name: str) -> OnTrouble:
+    wish = values.get(name, "abort")
+    if wish not in {"abort", "skip"}:
         raise _bad(name, "must be abort or skip")
-    if policy == "skip":
-        raise NotSupportedYet(detail=f"`{name}=skip` is not supported yet.")
+    return "skip" if wish == "skip" else "abort"

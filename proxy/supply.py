@@ -7,7 +7,7 @@ its segments, the decryption, and the intake that makes sections of them.  Runs 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 
 from proxy.errors import ProxyError, RemuxFailed
 from proxy.fetch.client import Fetcher
@@ -16,28 +16,22 @@ from proxy.fetch.keys import KeyRing
 from proxy.fetch.prefetch import Prefetcher
 from proxy.follow import Clock, follow
 from proxy.hls.cursor import CursorSettings, SegmentCursor
-from proxy.hls.model import InitSection, MediaPlaylist
+from proxy.hls.model import InitSection, MediaPlaylist, Segment
 from proxy.intake import Holes, Intake
 from proxy.media.ring import BridgeClosed, RingBuffer
 from proxy.media.turn import TurnGate
 from proxy.plan import Source, StreamRequest
 
-__all__ = ["Settings", "Supply"]
+__all__ = ["Supply"]
 
 logger = logging.getLogger(__name__)
 
-KIB = 1024
-MIB = 1024 * KIB
-
 # A socket's read buffer comes in pieces of this size; less room would make every one of them wait.
-_SMALLEST_RING_BYTES = 64 * KIB
+_SMALLEST_RING_BYTES = 64 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    playlist_bytes: int = 8 * MIB  # 4 h of 2 s segments with signed addresses are 4.3 MB
-    init_section_bytes: int = 1 * MIB  # EXT-X-MAP: a few KiB
-    live: CursorSettings = field(default_factory=CursorSettings)
+# EXT-X-MAP: a few KiB; with many tracks and long parameter sets still far below this.
+_INIT_SECTION_BYTES = 1024 * 1024
 
 
 class Supply:
@@ -48,8 +42,10 @@ class Supply:
         request: what the client wants to happen at gaps, and where to end.
         start_s: where to start, as `SegmentCursor` takes it.
         fetcher: the outgoing network.
+        keys: those of the stream, shared by its playlists; belong to whoever made them.
         gate: let go of by the ring's reader while it waits.
-        settings: limits.
+        playlist_bytes: the largest playlist that is read.
+        live: how live playlists are followed.
         clock: the time.
 
     Raises:
@@ -63,22 +59,24 @@ class Supply:
         *,
         start_s: float | None,
         fetcher: Fetcher,
+        keys: KeyRing,
         gate: TurnGate,
-        settings: Settings,
+        playlist_bytes: int,
+        live: CursorSettings,
         clock: Clock,
     ) -> None:
         self.ring = RingBuffer(_SMALLEST_RING_BYTES, gate)
         self.holes = Holes()
         self._fetcher = fetcher
-        self._settings = settings
+        self._playlist_bytes = playlist_bytes
         self._source = source
-        self._keys = KeyRing(fetcher)
+        self._keys = keys
         self._allowance_bytes = 0
         playlist = source.playlist
-        cursor = SegmentCursor(start_s=start_s, start=playlist.start, settings=settings.live)
+        cursor = SegmentCursor(start_s=start_s, start=playlist.start, settings=live)
         first = cursor.feed(playlist, clock.now())
         self.skipped_s = cursor.skipped_s  # of the playlist, before what is fetched
-        self._segments = follow(
+        segments = follow(
             first,
             self._reload,
             cursor=cursor,
@@ -88,6 +86,7 @@ class Supply:
             on_gap=request.on_gap,
             clock=clock,
         )
+        self._segments = self._announced(segments)
         self._prefetcher = Prefetcher(fetcher, allowance=lambda: self._allowance_bytes)
 
     def share(self, ring_bytes: int, ahead_bytes: int) -> None:
@@ -114,13 +113,16 @@ class Supply:
             self.ring.fail(RemuxFailed(repr(error)))
         else:
             self.ring.finish()
-        finally:
-            await self._keys.aclose()
+
+    async def _announced(self, segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
+        """Pass segments on, and let their keys be fetched beside them."""
+        async for segment in segments:
+            if segment.key is not None:
+                self._keys.expect(segment.key)
+            yield segment
 
     async def _reload(self) -> MediaPlaylist:
-        return await self._source.reload(
-            self._fetcher, playlist_bytes=self._settings.playlist_bytes
-        )
+        return await self._source.reload(self._fetcher, playlist_bytes=self._playlist_bytes)
 
     async def _read_init(self, section: InitSection, sequence: int) -> bytes:
         return await read_init_section(
@@ -128,5 +130,5 @@ class Supply:
             self._keys,
             section,
             sequence,
-            max_bytes=self._settings.init_section_bytes,
+            max_bytes=_INIT_SECTION_BYTES,
         )

@@ -17,7 +17,7 @@ from proxy.config import Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.guard.addresses import AddressPolicy
-from proxy.pipeline import MediaStream, Pipeline, Quality, StreamRequest
+from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 
 __all__ = ["configure_logs", "inspect", "open_stream", "running_app"]
 
@@ -49,6 +49,10 @@ async def open_stream(
     *,
     quality: str = "best",
     audio: str | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    on_gap: OnTrouble = "abort",
+    on_splice: OnTrouble = "abort",
     allow_private_addresses: bool = False,
 ) -> AsyncIterator[MediaStream]:
     """Open `url` (an HLS playlist) as one fragmented MP4, while it is still downloading.
@@ -65,6 +69,10 @@ async def open_stream(
         quality: `best`, `worst`, `720p` (at most that height), `2500k` (at most that bandwidth in
             kbit/s) or `audio` (audio only).
         audio: language tag, or name of an audio rendition.
+        start_s: seconds into the presentation; negative: back from its end, or from the live edge.
+        end_s: seconds into the presentation, which must have an end.
+        on_gap: whether to `skip` segments that cannot be had, leaving a hole in time.
+        on_splice: whether to `skip` sections that one MP4 cannot hold with the others.
         allow_private_addresses: whether loopback and private addresses may be fetched from.
 
     Raises:
@@ -72,7 +80,15 @@ async def open_stream(
         StreamAborted: it broke later; from iterating.
     """
     async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
-        request = StreamRequest(url=url, quality=Quality.parse(quality), audio=audio)
+        request = StreamRequest(
+            url=url,
+            quality=Quality.parse(quality),
+            audio=audio,
+            start_s=start_s,
+            end_s=end_s,
+            on_gap=on_gap,
+            on_splice=on_splice,
+        )
         async with await pipeline.open_stream(request) as stream:
             yield stream
 

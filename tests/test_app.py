@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -25,19 +26,22 @@ def delivery(response: Response) -> Delivery:
 
 
 @pytest.fixture
-def outcomes(caplog: pytest.LogCaptureFixture) -> list[Outcome]:
+def outcomes(caplog: pytest.LogCaptureFixture) -> Iterator[list[Outcome]]:
     """The outcomes logged in this test; filled while it runs."""
     found: list[Outcome] = []
 
-    class Keep(logging.Filter):
-        def filter(self, record: logging.LogRecord) -> bool:
-            if isinstance(record.args, tuple) and isinstance(record.args[0], Outcome):
-                found.append(record.args[0])
-            return True
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            assert isinstance(record.args, tuple)
+            outcome = record.args[0]
+            assert isinstance(outcome, Outcome)
+            found.append(outcome)
 
     caplog.set_level(logging.INFO, "proxy")
-    caplog.handler.addFilter(Keep())
-    return found
+    logger, handler = logging.getLogger("proxy.delivery"), Keep()
+    logger.addHandler(handler)
+    yield found
+    logger.removeHandler(handler)
 
 
 async def test_outcome_of_a_complete_stream(outcomes: list[Outcome]) -> None:
@@ -110,11 +114,7 @@ async def test_outcome_of_a_client_that_left_early(outcomes: list[Outcome]) -> N
 
 async def test_aclose_goes_on_when_its_caller_is_cancelled() -> None:
     """A handler that is cancelled twice still closes its stream and frees its slot."""
-
-    class Slow(ScriptedPipeline):
-        pass
-
-    pipeline, gate = Slow(), asyncio.Event()
+    pipeline, gate = ScriptedPipeline(), asyncio.Event()
     app = App(pipeline)
     body = delivery(await app.handle(request()))
     stream = pipeline.streams[0]

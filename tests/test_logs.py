@@ -51,10 +51,8 @@ def test_json_format_carries_the_fields() -> None:
 
 def test_formats_show_tracebacks() -> None:
     """An exception is told whole."""
-    try:
-        raise ValueError("broken")
-    except ValueError:
-        failed = record("hello", exc_info=sys.exc_info())
+    error = ValueError("broken")
+    failed = record("hello", exc_info=(ValueError, error, None))
     assert "ValueError: broken" in HumanFormatter().format(failed)
     assert "ValueError: broken" in json.loads(JsonFormatter().format(failed))["traceback"]
 

@@ -34,10 +34,9 @@ from proxy.app import (
     Delivery,
     Request,
     Response,
-    new_id,
-    problem,
+    malformed,
 )
-from proxy.errors import InvalidRequest, StreamAborted
+from proxy.errors import StreamAborted
 
 __all__ = ["Server", "listen"]
 
@@ -229,8 +228,7 @@ class _Connection(web.RequestHandler):
         """Answer malformed HTTP as a problem, and without a traceback in the log."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        malformed = InvalidRequest(detail="This is no well-formed HTTP request.")
-        response = problem(malformed, new_id())
+        response = malformed()
         assert isinstance(response.body, bytes)
         return _finish(web.Response(body=response.body), response, close=True)
 

@@ -257,7 +257,7 @@ class Fetcher:
                 timeout=aiohttp.ClientTimeout(
                     total=None,
                     sock_connect=settings.connect_timeout_s + tls_s,
-                    sock_read=settings.headers_timeout_s,
+                    sock_read=settings.read_timeout_s,
                 ),
             )
             if response.connection is not None and response.connection.protocol is not None:

@@ -29,9 +29,8 @@ class Settings:
     # Deadlines.  hls.js waits 10 s for a first byte: we are not slower to give up than a player.
     connect_timeout_s: float = 5.0  # TCP, over all addresses of a name
     tls_timeout_s: float = 5.0  # on top of it for https
-    headers_timeout_s: float = 10.0  # on top of both: until the answer's headers are complete;
-    # also the longest silence before them
-    read_timeout_s: float = 10.0  # the longest wait for the next bytes of a body
+    headers_timeout_s: float = 10.0  # on top of both: until the headers of the answer are complete
+    read_timeout_s: float = 10.0  # the longest silence, before the headers and within the body
 
     # A trickle that no read timeout stops.  Counted only while we wait for bytes.
     min_rate_bytes_per_s: int = 16 * KIB  # half of a 256 kbit/s stream

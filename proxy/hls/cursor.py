@@ -10,18 +10,18 @@ Sans-IO, like h11: the caller fetches and keeps the time, the cursor decides.
         await sleep_until(cursor.reload_at_s)
 
 Rules of this file:
-1. Each segment is handed out once, and in order; what was missed is counted in `lost`, and the
-   clock stands still for nobody: `is_stale` tells when waiting has no more sense.
+1. Each segment is handed out once, and in order; what was missed is counted in `lost`, and
+   `is_stale` tells when waiting has no more sense.
 2. Media Sequence Numbers tell what is new (RFC 8216bis 6.3.4).  Addresses only help where numbers
    contradict themselves; the same address may come many times (slates, loops), and a different one
    may be the same segment (tokens that change with each reload).
-3. Segments leave as they came: their `sequence` is the source's, since IVs are made of it.
+3. Segments keep the source's `sequence`, since IVs are made of it.  Only those of a delta update
+   are changed: they get back the map, the key and the numbers that it left out.
 4. Times are seconds of a monotonic clock that the caller reads; positions are sums of EXTINF.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -31,7 +31,7 @@ from proxy.hls.model import MediaPlaylist, Segment, Start
 __all__ = ["CursorSettings", "SegmentCursor", "Update"]
 
 # Segments that are remembered, to recognise them under other numbers: more than a sliding window
-# has, and few enough to cost little (about 300 KiB).  A greater leap forwards is no gap, either.
+# has, and few enough to cost little (some hundred KiB).  A greater leap forwards is no gap, either.
 MEMORY_SEGMENTS = 1_000
 
 TOLERANCE_S = 1e-6  # sums of EXTINF are floats: 3 x 0.1 is more than 0.3
@@ -44,8 +44,8 @@ class CursorSettings:
     """How live playlists are followed."""
 
     hold_back_targets: float = 3.0  # target durations before the end (RFC 8216bis 6.3.3)
-    stale_targets: float = 6.0  # without a new segment for so many of them a stream is broken;
-    stale_min_s: float = 30.0  # but short segments need patience too: encoders restart in 20 s
+    stale_targets: float = 6.0  # 6.2.1 allows 1.5 between two segments; then it may be late,
+    stale_min_s: float = 30.0  # and with short segments an encoder needs time to be restarted
     reload_min_s: float = 1.0  # a target duration of 0.1 s is no reason to hammer a server
 
 
@@ -230,7 +230,7 @@ class SegmentCursor:
             if len(numbers) == 1:  # one that came several times, like a slate, proves nothing
                 shifts.append(numbers[0] - segment.sequence)
         if shifts:
-            return Counter(shifts).most_common(1)[0][0]
+            return shifts[0]  # the surest: behind the overlap old names may be used again
         were_lost = not contradicted and first >= next(iter(self._identities))
         return self._shift if first >= self._first or were_lost else None
 

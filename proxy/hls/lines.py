@@ -36,11 +36,11 @@ class Limits:
     They are there for texts made to hurt: no real playlist comes near them.
     """
 
-    line_chars: int = 16 * 1024  # signed addresses have 2 KiB, PlayReady headers in EXT-X-KEY 8
+    line_chars: int = 16 * 1024  # signed addresses have 2 KiB, DRM headers in data: URIs a few
     lines: int = 200_000  # 50,000 segments with a KEY, an EXTINF, a BYTERANGE and a URI each
     segments: int = 50_000  # 24 h of 2 s segments are 43,200
-    variants: int = 100  # Apple's own examples have 40; counted apart for I-frame and image streams
-    renditions: int = 100  # 30 audio and 40 subtitle languages occur
+    variants: int = 100  # ten rungs in ten kinds of audio; I-frame and image streams count apart
+    renditions: int = 100  # a film in forty languages, spoken and written, has 80
     keys: int = 1_000  # distinct ones: a day with a new key every two minutes has 720
     init_sections: int = 10_000  # distinct ones: a day with a splice every ten seconds has 8,640
     attributes: int = 200_000  # in all; the same EXT-X-KEY or EXT-X-MAP again does not count
@@ -60,7 +60,7 @@ def looks_like_playlist(body: bytes) -> bool:
 
     That is: before anything else than blank lines and comments comes a tag of HLS.  `#EXTM3U`
     should be the first line of all (RFC 8216bis 4.4.1.1); but there are playlists in use with
-    a comment in front of it, or without it, and every player plays them.
+    a comment in front of it, or without it, and nothing else begins like them.
     """
     for match in _RAW_LINE.finditer(body.removeprefix(_BYTE_ORDER_MARK)):
         line = match[0].strip()

@@ -202,12 +202,14 @@ def _select_audio_variant(playlist: MultivariantPlaylist) -> Variant:
     since its video is fetched only to be left out.
     """
     groups = {r.group_id for r in playlist.renditions if r.type == "AUDIO" and r.uri}
-    candidates = [v for v in playlist.variants if v.audio_group in groups or _may_hold_audio(v)]
+    variants = [variant for variant in playlist.variants if not _is_text(variant)]
+    candidates = [v for v in variants if v.audio_group in groups or _may_hold_audio(v)]
+    candidates = _most_copyable(candidates, audio_only=True)
     alone = [variant for variant in candidates if _is_audio(variant)]
     apart = [variant for variant in candidates if variant.audio_group in groups]
     if alone or apart:
-        return max(_most_copyable(alone or apart, audio_only=True), key=_by_bandwidth)
-    return min(_most_copyable(candidates, audio_only=True), key=_by_bandwidth)
+        return max(alone or apart, key=_by_bandwidth)
+    return min(candidates, key=_by_bandwidth)
 
 
 # -- codecs ----------------------------------------------------------------------------------------
@@ -249,7 +251,7 @@ def _is_audio(variant: Variant) -> bool:
 
 def _may_hold_audio(variant: Variant) -> bool:
     codecs = [codec for codec in variant.codecs if not is_text(codec)]
-    return not variant.codecs or not all(is_video(codec) for codec in codecs)
+    return not codecs or not all(is_video(codec) for codec in codecs)
 
 
 def _shows_video(variant: Variant) -> bool:

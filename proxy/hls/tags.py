@@ -181,8 +181,7 @@ class TagReader:
 
 
 def malformed(line: Line, what: str) -> PlaylistError:
-    """Return the error that says what is wrong with `line`; never with its text, which may be
-    secret."""
+    """Return the error for `line`; it never shows the text, which may hold tokens."""
     return PlaylistError(f"{line.tag or 'the URI line'} {what}", line=line.number)
 
 

@@ -237,7 +237,7 @@ class _Substream:
         return self.stream_type == 1
 
 
-def _eac3_substream(frame: bytes) -> _Substream:
+def _eac3_substream(frame: bytes | memoryview) -> _Substream:
     r = BitReader(frame[:96])
     if r.u(16) != 0x0B77:
         raise BitstreamError("no E-AC-3 sync word")
@@ -337,9 +337,18 @@ def _skip_mixing_metadata(r: BitReader, s: _Substream) -> None:
                     r.skip(5)
 
 
-def eac3_blocks(frame: bytes) -> int:
-    """Count the audio blocks of the first syncframe: a sample of an MP4 holds six."""
-    return _eac3_substream(frame).blocks
+def eac3_blocks(packet: bytes | memoryview) -> int:
+    """Count the audio blocks of a packet: a sample of an MP4 holds six."""
+    return sum(s.blocks for s in _eac3_substreams(packet) if not s.dependent)
+
+
+def _eac3_substreams(packet: bytes | memoryview) -> list[_Substream]:
+    """Read the syncframes of a packet, up to what is none behind the first one."""
+    found = [_eac3_substream(packet)]
+    with suppress(BitstreamError):
+        while packet := packet[found[-1].size :]:
+            found.append(_eac3_substream(packet))
+    return found
 
 
 # chanmap bits (table E.1.4) to the bits of chan_loc in dec3 (annex F.6.2).
@@ -348,17 +357,15 @@ _LOCATION_CHANNELS = (2, 2, 1, 1, 2, 2, 2, 1, 1)
 
 
 def _eac3_format(frame: bytes) -> AudioFormat:
+    everything = _eac3_substreams(frame)
     substreams: list[_Substream] = []
-    rest = frame
-    while len(rest) >= 8:
-        substream = _eac3_substream(rest)
+    for substream in everything:
         if any(
             (s.dependent, s.substream_id) == (substream.dependent, substream.substream_id)
             for s in substreams
         ):
             break  # the next access unit
         substreams.append(substream)
-        rest = rest[substream.size :]
     independent = [s for s in substreams if not s.dependent]
     if not independent:
         raise BitstreamError("E-AC-3 without an independent substream")
@@ -397,7 +404,7 @@ def _eac3_format(frame: bytes) -> AudioFormat:
         codec="eac3",
         sample_rate=first.rate,
         channels=channels,
-        frame_samples=first.blocks * _BLOCK_SAMPLES,
+        frame_samples=sum(s.blocks for s in everything if not s.dependent) * _BLOCK_SAMPLES,
         config=config,
         rfc6381="ec-3",
     )

@@ -164,7 +164,7 @@ class Eac3Path(_AudioPath):
         if not self._is_same(data):
             return None
         if not self._held:
-            self.packets_per_sample = 6 // audio.eac3_blocks(bytes(data[:96]))
+            self.packets_per_sample = max(6 // max(audio.eac3_blocks(data), 1), 1)
         self._held.append(data)
         self.pending = len(self._held) < self.packets_per_sample
         return None if self.pending else self.flush()

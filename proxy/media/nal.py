@@ -63,7 +63,7 @@ def split_length_prefixed(data: bytes | memoryview, length_size: int) -> list[me
 class BitReader:
     """Reads a raw byte sequence payload bit by bit; reading past the end is a `BitstreamError`."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | memoryview) -> None:
         self._value = int.from_bytes(data, "big")
         self._left = len(data) * 8
 

@@ -21,8 +21,8 @@ _LOOK_AT_MOST = 1 << 20  # bytes; RFC 8216bis wants PAT and PMT at the start of 
 _STREAM_TYPES = {
     0x01: "mpeg1video", 0x02: "mpeg2video", 0x0F: "aac", 0x10: "mpeg4", 0x11: "aac_latm",
     0x1B: "h264", 0x1C: "aac", 0x21: "jpeg2000", 0x24: "hevc", 0x2D: "mpegh_3d_audio",
-    0x2E: "mpegh_3d_audio", 0x32: "jpegxs", 0x33: "vvc", 0x34: "evc", 0x42: "cavs", 0x81: "ac3", 0x82: "dts",
-    0x83: "truehd", 0x84: "eac3", 0x85: "dts", 0x87: "eac3", 0x8A: "dts", 0xEA: "vc1",
+    0x2E: "mpegh_3d_audio", 0x32: "jpegxs", 0x33: "vvc", 0x34: "evc", 0x42: "cavs", 0x81: "ac3",
+    0x82: "dts", 0x83: "truehd", 0x84: "eac3", 0x85: "dts", 0x87: "eac3", 0x8A: "dts", 0xEA: "vc1",
 }  # fmt: skip
 _REGISTRATIONS = {
     b"AC-3": "ac3", b"EAC3": "eac3", b"AC-4": "ac4", b"DTS1": "dts", b"DTS2": "dts",

@@ -70,8 +70,9 @@ def _sync(head: bytes, *, complete: bool) -> int | None:
     place = head.find(b"\x47")
     while place >= 0:
         syncs = head[place : place + _SYNCS * PACKET_SIZE : PACKET_SIZE]
-        ends = complete and place + PACKET_SIZE * len(syncs) >= len(head) - place % PACKET_SIZE
-        if syncs == b"\x47" * len(syncs) and (len(syncs) == _SYNCS or ends):
+        # A short segment has fewer, but a whole packet at least: a lone byte 47 is any letter G.
+        short = complete and len(head) - place >= PACKET_SIZE
+        if syncs == b"\x47" * len(syncs) and (len(syncs) == _SYNCS or short):
             return place
         place = head.find(b"\x47", place + 1)
     return None
@@ -82,9 +83,24 @@ def _packed_audio(head: bytes, start: int, clock: int | None) -> Recognition | N
     kind: Format | None = None
     if first[:2] == b"\x0b\x77" and len(first) == 6:
         kind = "eac3" if first[5] >> 3 > 10 else "ac3"  # bsid
-    elif first[:1] == b"\xff" and first[1:2] >= b"\xe0":
-        kind = "aac" if first[1] & 0x06 == 0 else "mp3"  # layer 0 is ADTS
+    elif first[:1] == b"\xff" and len(first) >= 3:
+        if first[1] & 0xF6 == 0xF0 and (first[2] >> 2) & 15 < 13:  # ADTS
+            kind = "aac"
+        elif _is_mpeg_audio(first):
+            kind = "mp3"
     return Recognition(format=kind, start=start, clock=clock) if kind else None
+
+
+def _is_mpeg_audio(first: bytes) -> bool:
+    """Whether a frame of layer II or III begins here; a byte order mark looks like layer I."""
+    version, layer = (first[1] >> 3) & 3, (first[1] >> 1) & 3
+    return (
+        first[1] & 0xE0 == 0xE0
+        and version != 1
+        and layer in {1, 2}
+        and first[2] >> 4 != 15
+        and (first[2] >> 2) & 3 != 3
+    )
 
 
 def _id3(head: bytes) -> tuple[int, int | None]:
@@ -92,6 +108,7 @@ def _id3(head: bytes) -> tuple[int, int | None]:
     place, clock = 0, None
     while head[place : place + 3] == b"ID3" and len(head) >= place + 10:
         end = place + 10 + _synchsafe(head[place + 6 : place + 10])
+        end += 10 if head[place + 5] & 0x10 else 0  # a footer (ID3v2.4 section 3.1)
         found = head.find(_TIMESTAMP_OWNER, place, end)
         value = head[found + len(_TIMESTAMP_OWNER) : found + len(_TIMESTAMP_OWNER) + 8]
         if found >= 0 and len(value) == 8:
@@ -118,7 +135,7 @@ def is_text(head: bytes) -> bool:
     return head.removeprefix(b"\xef\xbb\xbf").startswith(b"WEBVTT")
 
 
-_CONTAINERS = frozenset({b"moov", b"trak", b"mdia", b"minf", b"stbl"})
+_TABLE = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd")  # what lies in what
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -134,10 +151,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 def sample_entries(init: bytes) -> list[bytes]:
     """Return the types of all sample entries of an init section (ISO/IEC 14496-12 section 8.5.2):
     `encv` and `enca` are encrypted."""
-    entries: list[bytes] = []
-    for kind, body in _boxes(init):
-        if kind in _CONTAINERS:
-            entries += sample_entries(body)
-        elif kind == b"stsd":
-            entries += [entry for entry, _ in _boxes(body[8:])]
-    return entries
+    bodies = [init]
+    for wanted in _TABLE:
+        bodies = [body for parent in bodies for kind, body in _boxes(parent) if kind == wanted]
+    return [entry for body in bodies for entry, _ in _boxes(body[8:])]

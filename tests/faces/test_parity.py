@@ -52,6 +52,8 @@ async def test_stream_answers_with_the_parts(serve: Serve) -> None:
     assert reply.header("x-stream-id") == pipeline.streams[0].id
     timing = reply.header("server-timing") or ""
     assert timing.startswith("plan;dur=12.5, fetch;dur=250.0, total;dur=")
+    assert reply.header("x-content-duration") == "30.000"
+    assert reply.header("x-start-time") is None
     assert pipeline.streams[0].closed.is_set()
 
 
@@ -312,6 +314,15 @@ async def test_url_arrives_as_it_was_meant(serve: Serve) -> None:
         reply = await ask(address, stream_target(url))
     assert reply.status == 200
     assert pipeline.requests[0].url == url
+
+
+async def test_start_is_answered_with_the_true_start(serve: Serve) -> None:
+    """X-Start-Time tells where a clip really begins."""
+    pipeline = ScriptedPipeline()
+    async with serve(App(pipeline)) as address:
+        reply = await ask(address, stream_target(start="9.5", end="12"))
+    assert reply.header("x-start-time") == "8.000"
+    assert (pipeline.requests[0].start_s, pipeline.requests[0].end_s) == (9.5, 12.0)
 
 
 async def test_filename_becomes_a_download(serve: Serve) -> None:

@@ -203,7 +203,7 @@ FAILURES: dict[str, tuple[Fault, type[ProxyError] | None]] = {
 async def test_get_failure(failure: str) -> None:
     """Whatever else comes instead of 16 bytes is `key_unavailable`, with the reason behind it."""
     fault, cause = FAILURES[failure]
-    settings = quick(read_timeout_s=0.05, key_attempts=1)
+    settings = quick(headers_timeout_s=0.1, read_timeout_s=0.1, key_attempts=1)
     async with Origin() as origin, Fetcher(settings) as fetcher, KeyRing(fetcher) as keys:
         origin.add("/key", SECRET)
         origin.fault("/key", fault)

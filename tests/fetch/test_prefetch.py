@@ -310,7 +310,6 @@ async def test_deliver_heals(fault: Fault, validator: str) -> None:
     """A fault that heals within the attempts leaves the bytes as they are at the origin."""
     settings = quick(
         segment_attempts=4,
-        headers_timeout_s=0.1,
         read_timeout_s=0.1,
         min_rate_window_s=0.1,
         min_rate_grace_s=0.0,

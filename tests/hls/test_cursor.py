@@ -279,6 +279,7 @@ def test_feed_a_slate_over_and_over() -> None:
 def test_feed_a_slate_where_numbers_stand_still() -> None:
     """An address that came several times does not tell where the window is; the others do."""
     assert feed(opened(*"sabs"), playlist_of("absc"), playlist_of("bsca")) == ["c", "a"]
+    assert feed(opened(*"xssa"), playlist_of("sayz")) == ["y", "z"]
 
 
 def test_feed_a_restart_behind_an_older_copy() -> None:
@@ -287,6 +288,16 @@ def test_feed_a_restart_behind_an_older_copy() -> None:
     assert feed(cursor, playlist_of("defg", sequence=10), playlist_of("abcd", sequence=7)) == ["g"]
     cursor.feed(playlist_of("wxyz", sequence=8), 0)
     assert cursor.feed(playlist_of("wxyz", sequence=8), 0).restarted
+
+
+def test_feed_a_loop_of_few_segments() -> None:
+    """A channel that plays the same names in a circle goes on and on."""
+    cursor = SegmentCursor(start_s=0)
+    names_played = [f"{n % 7}.ts" for n in range(60)]
+    fed: list[str] = []
+    for begin in range(0, 56, 3):
+        fed += feed(cursor, playlist_of(names_played[begin : begin + 5], sequence=begin))
+    assert fed == names_played[:59]
 
 
 def test_feed_ranges_of_one_resource() -> None:
@@ -465,14 +476,12 @@ def test_feed_any_live_history(
 
     cursor = SegmentCursor(start_s=0)
     edge = window
-    oldest = 2**40
+    oldest = 0
     expected_next = 0
     for nonce, (steps, behind, lucky) in enumerate([*loads, (1, 0, True)]):
         edge += steps if lucky else steps * 3
-        end = max(window, edge - behind)
-        if nonce and end <= oldest:  # older than anything that was ever seen: another test
-            end = oldest + 1
-        oldest = min(oldest, end - window)
+        end = max(window, edge - behind, oldest + 1)  # never wholly older than what was ever seen
+        oldest = min(oldest, end - window) if nonce else end - window
         update = cursor.feed(load(end - window, end, nonce, nonce == len(loads)), nonce)
         assert not update.restarted
         numbers = [segment.sequence - first for segment in update.segments]

@@ -70,19 +70,17 @@ def kind_and_segments(text: bytes) -> tuple[str, int]:
 
 def test_parse_playlist_on_every_text_of_the_corpus(corpus: Path) -> None:
     """Each text in use parses to its kind and its segments; exactly the listed ones are refused."""
-    refused = {}
-    wrong = {}
+    expected: dict[str, object] = {}
+    found: dict[str, object] = {}
     for entry in index_of(corpus):
-        text = (corpus / "playlists" / entry["file"]).read_bytes()
+        name = entry["file"]
+        expected[name] = REFUSED[name][0] if name in REFUSED else (entry["kind"], entry["segments"])
         try:
-            found = kind_and_segments(text)
+            found[name] = kind_and_segments((corpus / "playlists" / name).read_bytes())
         except PlaylistError as error:
-            refused[entry["file"]] = error.line
-            continue
-        if found != (entry["kind"], entry["segments"]):
-            wrong[entry["file"]] = found
-    assert not wrong
-    assert refused == {name: line for name, (line, _reason) in REFUSED.items()}
+            found[name] = error.line
+    assert found == expected
+    assert found.keys() >= REFUSED.keys()
 
 
 def test_parse_playlist_on_the_presentations_of_the_corpus(corpus: Path) -> None:
@@ -259,29 +257,31 @@ def many(count: int, line: Callable[[int], str]) -> str:
     return "#EXTM3U\n#EXT-X-TARGETDURATION:6\n" + "".join(line(n) for n in range(count))
 
 
-HEAVY = {
-    "a million lines": many(1_000_000, lambda _: "\n"),
-    "a million segments": many(1_000_000, lambda n: f"#EXTINF:6,\n{n}.ts\n"),
-    "as many segments as allowed": many(50_000, lambda n: f"#EXTINF:6,\n../a b/{n}.ts?t=1\n"),
-    "as many lines as allowed": many(
+HEAVY: dict[str, Callable[[], str]] = {
+    "a million lines": lambda: many(1_000_000, lambda _: "\n"),
+    "a million segments": lambda: many(1_000_000, lambda n: f"#EXTINF:6,\n{n}.ts\n"),
+    "as many segments as allowed": lambda: many(
+        50_000, lambda n: f"#EXTINF:6,\n../a b/{n}.ts?t=1\n"
+    ),
+    "as many lines as allowed": lambda: many(
         49_999,
         lambda n: (
             f'#EXT-X-KEY:METHOD=AES-128,URI="{n % 900}",IV=0x{n % 900:x}\n'
             f"#EXT-X-BYTERANGE:9\n#EXTINF:x,\ns{n}.ts\n"
         ),
     ),
-    "a map for each segment": many(
+    "a map for each segment": lambda: many(
         50_000, lambda n: f'#EXT-X-MAP:URI="{n}",BYTERANGE="1@0"\n#EXTINF:6,\n{n}.ts\n'
     ),
-    "a key for each segment": many(
+    "a key for each segment": lambda: many(
         50_000, lambda n: f'#EXT-X-KEY:METHOD=AES-128,URI="{n}"\n#EXTINF:6,\n{n}.ts\n'
     ),
-    "millions of attributes": many(500, lambda _: f"#EXT-X-START:{'a=1,' * 4_000}\n"),
-    "unclosed quotes": many(500, lambda _: f"#EXT-X-START:{chr(34) * 16_001}\n"),
-    "variables of variables": many(
+    "millions of attributes": lambda: many(500, lambda _: f"#EXT-X-START:{'a=1,' * 4_000}\n"),
+    "unclosed quotes": lambda: many(500, lambda _: f"#EXT-X-START:{chr(34) * 16_001}\n"),
+    "variables of variables": lambda: many(
         40, lambda n: f'#EXT-X-DEFINE:NAME="v{n}",VALUE="{f"{{$v{n - 1}}}" * 9 if n else "x"}"\n'
     ),
-    "long variables in each address": (
+    "long variables in each address": lambda: (
         f'#EXTM3U\n#EXT-X-DEFINE:NAME="v",VALUE="{"x" * 16_000}"\n' + "#EXTINF:6,\n{$v}\n" * 50_000
     ),
 }
@@ -290,7 +290,7 @@ HEAVY = {
 @pytest.mark.parametrize("name", HEAVY)
 def test_parse_playlist_takes_no_time(name: str) -> None:
     """Texts made to hurt are read or refused within a second (of this process's time)."""
-    text = HEAVY[name].encode()
+    text = HEAVY[name]().encode()
     began_s = time.process_time()
     parse_or_refuse(text)
     assert time.process_time() - began_s < 2.5  # 1 s, and room for coverage and slow machines

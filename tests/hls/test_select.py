@@ -212,6 +212,14 @@ def test_select_variant_for_audio_takes_the_cheapest_with_audio_inside() -> None
     assert choice == Choice(variant=Variant(uri=FOLDER + "b", bandwidth=2), audio_only=True)
 
 
+def test_select_variant_for_audio_prefers_what_can_be_copied() -> None:
+    """Audio alone that cannot be copied loses to audio that comes with video."""
+    alone = variant_lines("alone", BANDWIDTH=1, CODECS="ac-4.02")
+    assert (
+        chosen("audio", alone, variant_lines("both", BANDWIDTH=2, CODECS="avc1.1,ac-3")) == "both"
+    )
+
+
 def test_select_variant_for_audio_where_all_is_mute() -> None:
     """Video without audio has no audio to give."""
     with pytest.raises(NoPlayableVariant):

@@ -1,7 +1,8 @@
 """Builders for the tests of the media room: parameter sets bit by bit, encoded pictures, frames.
 
-Written from ITU-T H.264 sections 7.3.2.1.1 and E.1.1 and ITU-T H.265 sections 7.3.2.2, 7.3.3, 7.3.4,
-7.3.7 and E.2.1, as a writer, so that a parser that misreads a field lands beside everything after.
+Written from ITU-T H.264 sections 7.3.2.1.1 and E.1.1 and ITU-T H.265 sections 7.3.2.2, 7.3.3,
+7.3.4, 7.3.7 and E.2.1, as a writer, so that a parser that misreads a field lands beside everything
+that stands behind it.
 """
 
 from __future__ import annotations  # av.Packet takes type arguments only in its stub
@@ -41,14 +42,14 @@ class Bits:
     def se(self, value: int) -> Self:
         return self.ue(2 * value - 1 if value > 0 else -2 * value)
 
-    def bytes(self) -> bytes:
-        """The bits, filled up with zeros."""
+    def pack(self) -> bytes:
+        """The bits as bytes, filled up with zeros."""
         padded = self._bits + "0" * (-len(self._bits) % 8)
         return int("1" + padded, 2).to_bytes(len(padded) // 8 + 1, "big")[1:]
 
     def rbsp(self) -> bytes:
         """The bits behind which rbsp_trailing_bits() stand, with emulation prevention."""
-        return escape(Bits().raw(self._bits + "1").bytes())
+        return escape(Bits().raw(self._bits + "1").pack())
 
     def raw(self, bits: str) -> Self:
         self._bits += bits
@@ -124,7 +125,7 @@ def vui_head(
     signal: bool = False,
     chroma_location: bool = False,
 ) -> Bits:
-    """Write what the VUI of both codecs begins with; `aspect` is an idc, or (255, width, height)."""
+    """Write what the VUI of both codecs begins with; `aspect`: an idc, or (255, width, height)."""
     bits.flag(aspect is not None)
     if aspect is not None:
         bits.u(8, aspect[0])

@@ -102,7 +102,7 @@ def test_bit_reader_reads_what_was_written(fields: list[tuple[str, int, int]]) -
 @pytest.mark.parametrize(("code", "value"), [(0, 0), (1, 1), (2, -1), (3, 2), (4, -2)])
 def test_se_by_the_table(code: int, value: int) -> None:
     """Signed codes map as table 9-3 of H.264 says."""
-    assert BitReader(Bits().ue(code).bytes()).se() == value
+    assert BitReader(Bits().ue(code).pack()).se() == value
 
 
 def test_bit_reader_beyond_the_end() -> None:
@@ -118,7 +118,7 @@ def test_bit_reader_beyond_the_end() -> None:
 
 def test_ue_too_long() -> None:
     """A code with more than 32 zeros in front is no code of the specification."""
-    assert BitReader(Bits().u(32, 0).u(1, 1).u(32, 0).bytes()).ue() == (1 << 32) - 1
+    assert BitReader(Bits().u(32, 0).u(1, 1).u(32, 0).pack()).ue() == (1 << 32) - 1
     with pytest.raises(BitstreamError, match="Exp-Golomb"):
         BitReader(bytes(5) + b"\xff" * 10).ue()
 

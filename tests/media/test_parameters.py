@@ -517,8 +517,13 @@ def assert_like_libavcodec(picture: PictureFormat, context: Any) -> None:
         (
             "yuv420p",
             (176, 144),
-            "sar=16/11:fullrange=on:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:"
-            "chromaloc=1:overscan=show:nal-hrd=vbr:vbv-maxrate=100:vbv-bufsize=100:cqm=jvt",
+            "sar=16/11:fullrange=on:colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc:chromaloc=1",
+            0,
+        ),
+        (
+            "yuv420p",
+            (176, 144),
+            "overscan=show:nal-hrd=vbr:vbv-maxrate=100:vbv-bufsize=100:cqm=jvt:sar=2/1",
             0,
         ),
     ],
@@ -548,7 +553,7 @@ def test_parse_h264_sps_of_x264(
         ("yuv444p", (175, 143), "", 2),
         ("gray", (176, 144), "", 2),
         ("yuv420p", (176, 144), "temporal-layers=2:hrd=1:vbv-maxrate=200:vbv-bufsize=200", 2),
-        ("yuv420p", (176, 144), "sar=4:high-tier=1:level-idc=51:slices=2", 2),
+        ("yuv420p", (176, 144), "sar=4:high-tier=1:level-idc=51", 2),
     ],
 )
 def test_parse_hevc_sps_of_x265(

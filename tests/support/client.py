@@ -41,7 +41,6 @@ class Conversation:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        self.closed_by_peer = False
 
     @classmethod
     async def open(cls, address: str, *, slow: bool = False) -> Self:
@@ -104,13 +103,15 @@ class Conversation:
             return bytes(body), "reset"
         return bytes(body), "closed"
 
-    async def until_closed(self) -> None:
-        """Return when the other side has closed the connection, reading what still comes."""
+    async def until_closed(self) -> bytes:
+        """Return what still comes until the other side closes the connection."""
+        rest = bytearray()
         try:
-            while await asyncio.wait_for(self._reader.read(2**16), TIMEOUT_S):
-                pass
+            while data := await asyncio.wait_for(self._reader.read(2**16), TIMEOUT_S):
+                rest += data
         except ConnectionResetError:
             pass
+        return bytes(rest)
 
     def leave(self) -> None:
         """Close at once, whatever is under way."""

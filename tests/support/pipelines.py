@@ -59,6 +59,8 @@ class ScriptedStream:
     """Plays the script of its pipeline; `closed` is set by the first `aclose`."""
 
     codecs = "avc1.64001f,mp4a.40.2"
+    duration_s = 30.0
+    start_s = 8.0
     timings = (("plan", 0.0125), ("fetch", 0.25))
 
     def __init__(self, script: ScriptedPipeline) -> None:
