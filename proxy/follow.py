@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from proxy.errors import ProxyError, SourceTimeout, SourceUnavailable
@@ -60,11 +60,14 @@ async def follow(
     update = first
     position_s = 0.0
     while True:
-        if update.lost or update.restarted:
+        if update.lost:
             if on_gap == "abort":
                 raise SourceUnavailable(f"{update.lost} segments came and went unseen")
             holes.leave_out(update.lost * target_duration_s, update.lost)
-        for segment in update.segments:
+        segments = update.segments
+        if update.restarted and segments:  # an encoder began anew, and its clock with it
+            segments = (replace(segments[0], discontinuity=True), *segments[1:])
+        for segment in segments:
             if last_s is not None and position_s >= last_s:
                 return
             position_s += segment.duration_s

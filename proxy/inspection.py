@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 from proxy.errors import ProxyError
@@ -32,6 +33,7 @@ def describe(plan: Plan, *, codecs: str, reason: ProxyError | None) -> dict[str,
         "encryption": _encryption(media, multivariant),
         "discontinuities": sum(segment.discontinuity for segment in media.segments[1:]),
         "gaps": sum(segment.gap for segment in media.segments),
+        "splices": list(_splices(media)),
         "copyable": reason is None,
         "codecs": codecs or None,
         "reason": None if reason is None else {"code": reason.code, "detail": reason.detail},
@@ -69,6 +71,28 @@ def _rendition(rendition: Rendition, chosen: Rendition | None) -> dict[str, Any]
         "own_playlist": rendition.uri is not None,
         "chosen": rendition is chosen,
     }
+
+
+def _splices(media: MediaPlaylist) -> Iterable[dict[str, Any]]:
+    """Where something may change in mid-stream, as far as the playlist tells."""
+    time_s = 0.0
+    for before, segment in pairwise(media.segments):
+        time_s += before.duration_s
+        tags = [
+            tag
+            for tag, changed in (
+                ("EXT-X-DISCONTINUITY", segment.discontinuity),
+                ("EXT-X-MAP", segment.init_section != before.init_section),
+                ("EXT-X-KEY", _method(segment) != _method(before)),
+            )
+            if changed
+        ]
+        if tags:
+            yield {"time_s": round(time_s, 3), "tags": tags}
+
+
+def _method(segment: Segment) -> str | None:
+    return segment.key.method if segment.key is not None else None
 
 
 def _encryption(media: MediaPlaylist, multivariant: MultivariantPlaylist | None) -> list[str]:

@@ -18,6 +18,10 @@ from proxy.media.sniff import Recognition, is_hopeless, is_text, recognise, samp
 
 ReadInit = Callable[[InitSection, int], Awaitable[bytes]]
 
+# Segments of fragmented MP4 per section: libavformat notes every sample of a file (32 bytes each),
+# so that a live stream would grow by 8 MB an hour.
+_MP4_SEGMENTS = 100
+
 _ENCRYPTED = frozenset({b"encv", b"enca"})
 
 
@@ -64,6 +68,7 @@ class Intake:
         self._previous: Segment | None = None  # the last one that passed
         self._recognition: Recognition | None = None  # of that
         self._lost_s = 0.0
+        self._segments = 0  # of this section
 
     async def begin(self, segment: Segment) -> None:
         self._segment = segment
@@ -101,6 +106,11 @@ class Intake:
         elif is_hopeless(head):
             raise CorruptMedia("a segment is no media: " + repr(head[:40]))
 
+    def _is_long(self, found: Recognition) -> bool:
+        """Whether the demuxer should be renewed: that of MP4 keeps an index of all samples."""
+        self._segments += 1
+        return found.format == "mp4" and self._segments >= _MP4_SEGMENTS
+
     async def _enter(self, segment: Segment, found: Recognition, head: bytes) -> None:
         """Begin a section, if this segment needs one."""
         previous, before = self._previous, self._recognition
@@ -117,11 +127,13 @@ class Intake:
             and previous is not None
             and before is not None
             and not hole_s
+            and not self._is_long(found)
             and segment.init_section == previous.init_section
             and found.format == before.format
             and (not found.programs or not before.programs or found.programs == before.programs)
         ):
             return
+        self._segments = 0
         init = b""
         if segment.init_section is not None:
             init = await self._read_init(segment.init_section, segment.sequence)

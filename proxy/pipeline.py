@@ -37,7 +37,7 @@ from proxy.media.outlet import Outlet
 from proxy.media.remux import Counts, Wish, remux
 from proxy.media.ring import BridgeClosed
 from proxy.media.turn import TurnGate
-from proxy.plan import OnTrouble, Plan, StreamRequest, check, make_plan
+from proxy.plan import OnTrouble, Plan, StreamRequest, check, check_keys, make_plan
 from proxy.supply import Supply
 
 __all__ = ["MediaStream", "OnTrouble", "Pipeline", "Quality", "Settings", "StreamRequest"]
@@ -280,6 +280,7 @@ class Pipeline:
         codecs, reason = "", None
         try:
             check(plan, request)
+            check_keys(plan)
             async with await self._start(plan, request) as stream:
                 codecs = stream.codecs
         except Overloaded:

@@ -22,7 +22,7 @@ from proxy.errors import (
 )
 from proxy.fetch.client import Fetcher, Resource
 from proxy.fetch.keys import check_supported
-from proxy.hls.model import MediaPlaylist, MultivariantPlaylist
+from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Start
 from proxy.hls.parse import looks_like_playlist, parse_playlist
 from proxy.hls.select import Choice, Quality, choose
 
@@ -49,6 +49,7 @@ class Source:
     playlist: MediaPlaylist
     address: str = field(repr=False)  # as it was first asked for: redirects may lead elsewhere
     imports: dict[str, str] = field(repr=False, default_factory=dict)  # for EXT-X-DEFINE
+    start: Start | None = None  # EXT-X-START of the multivariant playlist
 
     async def reload(self, fetcher: Fetcher, *, playlist_bytes: int) -> MediaPlaylist:
         """Fetch it again."""
@@ -97,8 +98,7 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes:
     addresses = [choice.variant.uri]
     if rendition is not None:
         addresses = [rendition] if choice.audio_only else [*addresses, rendition]
-    imports = dict(playlist.defines)
-    sources = await _read_all(fetcher, addresses, imports, playlist_bytes)
+    sources = await _read_all(fetcher, addresses, playlist, playlist_bytes)
     return Plan(
         sources=tuple(sources),
         multivariant=playlist,
@@ -112,14 +112,15 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes:
 
 
 async def _read_all(
-    fetcher: Fetcher, addresses: list[str], imports: dict[str, str], playlist_bytes: int
+    fetcher: Fetcher, addresses: list[str], parent: MultivariantPlaylist, playlist_bytes: int
 ) -> list[Source]:
     """Fetch media playlists side by side; the first failure ends the others."""
+    imports = dict(parent.defines)
 
     async def read(address: str) -> Source:
         found = await fetcher.read(address, max_bytes=playlist_bytes, what="playlist")
         playlist = _media_playlist(found, imports)
-        return Source(playlist=playlist, address=address, imports=imports)
+        return Source(playlist=playlist, address=address, imports=imports, start=parent.start)
 
     if len(addresses) == 1:
         return [await read(addresses[0])]
@@ -170,3 +171,14 @@ def check(plan: Plan, request: StreamRequest) -> None:
             check_supported(first.key)
     if plan.media.live and request.end_s is not None:
         raise InvalidRequest(detail="The parameter `end` needs a presentation that has an end.")
+
+
+def check_keys(plan: Plan) -> None:
+    """Look at the keys of all segments: playing begins without, and is cut where one does not open.
+
+    Raises:
+        EncryptedSource: some segment cannot be opened.
+    """
+    for source in plan.sources:
+        for key in {s.key for s in source.playlist.segments if s.key is not None}:
+            check_supported(key)

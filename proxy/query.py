@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from proxy.errors import InvalidRequest, NotSupportedYet
 from proxy.pipeline import OnTrouble, Quality, StreamRequest
 
-__all__ = ["Wish", "content_disposition", "parse", "redact"]
+__all__ = ["Wish", "check_url", "content_disposition", "parse", "redact"]
 
 PARAMETERS = (
     "url", "quality", "audio", "start", "end", "on_gap", "on_splice", "filename",
@@ -50,9 +50,11 @@ def parse(query_string: str) -> Wish:
     for name in SIGNING:  # checked before everything else of the query, once they are built
         if name in values:
             raise NotSupportedYet(detail=f"The parameter `{name}` is not supported yet.")
+    if "url" not in values:
+        raise _bad("url", "is missing")
     start_s, end_s = _clip(values)
     stream = StreamRequest(
-        url=_url(values),
+        url=check_url(values["url"]),
         quality=Quality.parse(values.get("quality", "best")),
         audio=_text(values, "audio"),
         start_s=start_s,
@@ -61,6 +63,28 @@ def parse(query_string: str) -> Wish:
         on_splice=_on_trouble(values, "on_splice"),
     )
     return Wish(stream=stream, filename=_filename(values))
+
+
+def check_url(url: str) -> str:
+    """Return `url` if it is an absolute http or https address without userinfo.
+
+    Raises:
+        InvalidRequest: it is not; `detail` names the parameter `url`.
+    """
+    if len(url) > URL_CHARACTERS:
+        raise _bad("url", f"is longer than {URL_CHARACTERS} characters")
+    if _CONTROL_OR_SPACE.search(url):
+        raise _bad("url", "holds a space, a backslash or a control character")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # both raise on a malformed authority
+    except ValueError as error:
+        raise _bad("url", "is not a well-formed address") from error
+    if parts.scheme not in {"http", "https"} or not host:
+        raise _bad("url", "must be an absolute http or https address")
+    if "@" in parts.netloc:
+        raise _bad("url", "must not hold a user name or a password")
+    return url
 
 
 def content_disposition(filename: str) -> str:
@@ -106,26 +130,6 @@ def _shown(name: str) -> str:
 
 def _bad(name: str, why: str) -> InvalidRequest:
     return InvalidRequest(detail=f"The parameter `{name}` {why}.")
-
-
-def _url(values: Mapping[str, str]) -> str:
-    if "url" not in values:
-        raise _bad("url", "is missing")
-    url = values["url"]
-    if len(url) > URL_CHARACTERS:
-        raise _bad("url", f"is longer than {URL_CHARACTERS} characters")
-    if _CONTROL_OR_SPACE.search(url):
-        raise _bad("url", "holds a space, a backslash or a control character")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # both raise on a malformed authority
-    except ValueError as error:
-        raise _bad("url", "is not a well-formed address") from error
-    if parts.scheme not in {"http", "https"} or not host:
-        raise _bad("url", "must be an absolute http or https address")
-    if "@" in parts.netloc:
-        raise _bad("url", "must not hold a user name or a password")
-    return url
 
 
 def _text(values: Mapping[str, str], name: str) -> str | None:

@@ -73,7 +73,7 @@ class Supply:
         self._keys = keys
         self._allowance_bytes = 0
         playlist = source.playlist
-        cursor = SegmentCursor(start_s=start_s, start=playlist.start, settings=live)
+        cursor = SegmentCursor(start_s=start_s, start=source.start, settings=live)
         first = cursor.feed(playlist, clock.now())
         self.skipped_s = cursor.skipped_s  # of the playlist, before what is fetched
         segments = follow(

@@ -18,6 +18,7 @@ from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.guard.addresses import AddressPolicy
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
+from proxy.query import check_url
 
 __all__ = ["configure_logs", "inspect", "open_stream", "running_app"]
 
@@ -81,7 +82,7 @@ async def open_stream(
     """
     async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
         request = StreamRequest(
-            url=url,
+            url=check_url(url),
             quality=Quality.parse(quality),
             audio=audio,
             start_s=start_s,
@@ -102,7 +103,7 @@ async def inspect(
 ) -> dict[str, Any]:
     """Tell what is behind `url`; arguments and errors as those of `open_stream`."""
     async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
-        request = StreamRequest(url=url, quality=Quality.parse(quality), audio=audio)
+        request = StreamRequest(url=check_url(url), quality=Quality.parse(quality), audio=audio)
         return await pipeline.inspect(request)
 
 

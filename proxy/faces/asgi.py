@@ -162,5 +162,5 @@ def _translate(app: App, scope: Message) -> Request:
         headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
         peer=(client and client[0]) or LOCAL,
         base=base,
-        abortable=scope["http_version"] != "1.0",
+        abortable=scope["http_version"] not in {"1.0", "1"},  # granian says "1"
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import aiohttp
 
+    from proxy.fetch.ranges import Part
     from proxy.fetch.settings import Settings
 
 __all__ = ["Body", "Pace"]
@@ -99,11 +100,7 @@ class Body:
         max_bytes: int,
         deadline_s: float | None,
         ttfb_s: float,
-        length: int | None,
-        total: int | None,
-        offset: int,
-        skip: int,
-        cut: bool,
+        part: Part,
         validator: str | None,
     ) -> None:
         headers = response.headers
@@ -111,9 +108,9 @@ class Body:
         self.content_type = headers.get("Content-Type", "")
         self.content_encoding = headers.get("Content-Encoding", "").strip().lower()
         self.ttfb_s = ttfb_s  # from the request, over redirects, to the headers
-        self.length = length  # bytes that `read` will give; None: not announced
-        self.total = total  # bytes of the whole resource (or range asked for), if known
-        self.offset = offset
+        self.length = part.length  # bytes that `read` will give; None: not announced
+        self.total = part.total  # bytes of the whole resource (or range asked for), if known
+        self.offset = part.offset
         self.validator = validator  # for If-Range: a strong ETag or a date; None: there is none
         self.received = 0  # bytes that `read` has given
         self.framing: Literal["length", "chunked", "close"] = "close"
@@ -129,16 +126,14 @@ class Body:
         self._waiting_since_s: float | None = None
         self._timer = loop.call_later(self._timeout_s, self._watch)
         self._max_bytes = max_bytes
-        self._skip = skip  # bytes before a range that the origin sent all the same
-        self._cut_at = length if cut else None  # bytes behind the range come too: not read
+        self._skip = part.skip  # bytes before a range that the origin sent all the same
+        self._cut_at = part.length if part.cut else None  # there is more behind: not read
         self._pace = Pace(
             rate_bytes_per_s=settings.min_rate_bytes_per_s,
             window_s=settings.min_rate_window_s,
             grace_s=settings.min_rate_grace_s,
             deadline_s=deadline_s,
         )
-        if length is not None and length > max_bytes:
-            raise self._too_large()
 
     async def read(self) -> bytes:
         """Wait for the next chunk; `b""` is the end, and then everything announced has come.
@@ -155,7 +150,7 @@ class Body:
             chunk = chunk[: len(chunk) - (self.received - self._cut_at)]
             self.received = self._cut_at
         if self.received > self._max_bytes:
-            raise self._too_large()
+            raise SourceTooLarge(f"{self._what} {self._url} is larger than {self._max_bytes} bytes")
         if not chunk and self.length is not None and self.received != self.length:
             raise Unavailable(
                 f"{self._what} {self._url}: {self.received} of {self.length} bytes came"
@@ -197,6 +192,3 @@ class Body:
     async def _chunks(self) -> AsyncIterator[bytes]:
         while chunk := await self.read():
             yield chunk
-
-    def _too_large(self) -> SourceTooLarge:
-        return SourceTooLarge(f"{self._what} {self._url} is larger than {self._max_bytes} bytes")

@@ -25,15 +25,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import errno
-import re
 import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
-from email.utils import parsedate_to_datetime
 from typing import Literal, Self
 
 import aiohttp
@@ -45,6 +42,7 @@ from proxy.errors import Forbidden, ProxyError, SourceTooLarge
 from proxy.fetch.body import Body
 from proxy.fetch.decode import IDENTITY, Decoder
 from proxy.fetch.faults import FOREIGN, Unavailable, What, bad_status, redact, translate
+from proxy.fetch.ranges import part_of, range_header, validator_of
 from proxy.fetch.retry import retrying
 from proxy.fetch.scopes import HeaderScopes
 from proxy.fetch.settings import Settings
@@ -54,7 +52,6 @@ __all__ = ["Fetcher", "Resource"]
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 RESERVED = ("Accept-Encoding", "If-Range", "Range", "Via")  # rule 3 rests on them: never configured
-CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:([0-9]{1,19})|\*)")
 DNS_CACHE_NAMES = 1000  # names kept for `dns_ttl_s`; an unbounded cache was a CVE of 2026
 
 # Refusals of the guard while one request connects, kept by whoever makes the request: several
@@ -135,23 +132,16 @@ class Fetcher:
             max_bytes = self.settings.segment_bytes
         if byte_range is not None and byte_range.length > max_bytes:
             raise SourceTooLarge(f"{what} {redact(url)}: a range of {byte_range.length} bytes")
-        headers = {}
-        if byte_range is not None:
-            headers["Range"] = f"bytes={byte_range.offset + offset}-{byte_range.end - 1}"
-        elif offset:
-            headers["Range"] = f"bytes={offset}-"
-        if offset and validator is not None:
-            headers["If-Range"] = validator
-
+        headers = range_header(byte_range, offset=offset, validator=validator)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         response = await self._request(url, headers, what, offset=offset)
         try:
-            part = _part(response, url, what=what, byte_range=byte_range, offset=offset)
+            part = part_of(response, url, what=what, byte_range=byte_range, offset=offset)
             coding = response.headers.get("Content-Encoding", "").strip().lower()
             if coding not in IDENTITY and (what in {"segment", "map"} or "Range" in headers):
                 raise Unavailable(f"{what} {redact(url)}: it came in a content coding")
-            if part.skip + (part.length or 0) > max_bytes:
+            if max(part.skip + (part.length or 0), part.total or 0) > max_bytes:
                 raise SourceTooLarge(f"{what} {redact(url)} is larger than {max_bytes} bytes")
             body = Body(
                 response,
@@ -161,12 +151,8 @@ class Fetcher:
                 max_bytes=max_bytes,
                 deadline_s=deadline_s,
                 ttfb_s=loop.time() - began_s,
-                length=part.length,
-                total=part.total,
-                offset=part.offset,
-                skip=part.skip,
-                cut=part.cut,
-                validator=_validator(response),
+                part=part,
+                validator=validator_of(response),
             )
             try:
                 yield body
@@ -322,72 +308,6 @@ class Fetcher:
             _refusals.get().append(error)
             raise PermissionError(errno.EACCES, "the address is not allowed") from None
         return socket.socket(family, kind, protocol)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Part:
-    """Where the bytes of an answer lie in what was asked for."""
-
-    length: int | None  # bytes to give; None: not announced
-    total: int | None  # of the whole that was asked for
-    offset: int = 0
-    skip: int = 0  # bytes to drop first
-    cut: bool = False  # there is more behind
-
-
-def _part(
-    response: aiohttp.ClientResponse,
-    url: str,
-    *,
-    what: What,
-    byte_range: ByteRange | None,
-    offset: int,
-) -> _Part:
-    """Check an answer against the range asked for (RFC 9110, 14.4 and 15.3.7)."""
-    announced = response.content_length
-    whole = byte_range.length if byte_range is not None else None
-    if response.status == 200:
-        if byte_range is None:
-            return _Part(length=announced, total=announced)
-        if announced is not None and announced < byte_range.end:
-            raise Unavailable(f"{what} {redact(url)}: it ends before the range does")
-        return _Part(length=whole, total=whole, skip=byte_range.offset, cut=True)
-
-    begin = offset + (byte_range.offset if byte_range is not None else 0)
-    if response.status == 416:  # nothing is missing, if it ends just where we stopped
-        if byte_range is None and response.headers.get("Content-Range") == f"bytes */{offset}":
-            return _Part(length=0, total=offset, offset=offset, cut=True)
-        raise bad_status(416, url, what=what, retry_after=None)
-    match = CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
-    if match is None or (byte_range is None and not offset):
-        raise Unavailable(f"{what} {redact(url)}: a part came that was not asked for")
-    first, last = int(match[1]), int(match[2])
-    size = int(match[3]) if match[3] else None
-    if byte_range is not None:
-        expected = byte_range.end - 1
-    elif size is not None:
-        expected, whole = size - 1, size
-    else:
-        expected = -1  # the rest of something of unknown size cannot be told from a piece of it
-    length = last - first + 1
-    if (first, last) != (begin, expected) or announced not in (None, length):
-        raise Unavailable(f"{what} {redact(url)}: another range came than was asked for")
-    return _Part(length=length, total=whole, offset=offset)
-
-
-def _validator(response: aiohttp.ClientResponse) -> str | None:
-    """What If-Range may be given: only a strong validator (RFC 9110, 13.1.5 and 8.8.2.2)."""
-    etag = response.headers.get("ETag", "").strip()
-    if etag.startswith('"') and etag.endswith('"') and len(etag) > 1:
-        return etag
-    modified, date = response.headers.get("Last-Modified"), response.headers.get("Date")
-    if etag or modified is None or date is None:
-        return None
-    try:
-        settled = parsedate_to_datetime(date) - parsedate_to_datetime(modified)
-    except (ValueError, TypeError):
-        return None
-    return modified if settled >= timedelta(seconds=1) else None
 
 
 def _parsed(url: str, *, what: What) -> URL:

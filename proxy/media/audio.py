@@ -169,6 +169,8 @@ def aac_format_of(config: bytes) -> AudioFormat:
 
     kind = object_type()
     sample_rate, channels = rate(), r.u(4)
+    if not sample_rate:
+        raise BitstreamError("a sample rate of 0")
     coded = kind
     if kind in {5, 29}:  # SBR, PS: signalled explicitly, in front of what they extend
         rate()
@@ -339,7 +341,12 @@ def _skip_mixing_metadata(r: BitReader, s: _Substream) -> None:
 
 def eac3_blocks(packet: bytes | memoryview) -> int:
     """Count the audio blocks of a packet: a sample of an MP4 holds six."""
-    return sum(s.blocks for s in _eac3_substreams(packet) if not s.dependent)
+    return _count_blocks(_eac3_substreams(packet))
+
+
+def _count_blocks(substreams: list[_Substream]) -> int:
+    programs = [(s.substream_id, s.blocks) for s in substreams if not s.dependent]
+    return sum(blocks for program, blocks in programs if program == programs[0][0])
 
 
 def _eac3_substreams(packet: bytes | memoryview) -> list[_Substream]:
@@ -404,7 +411,7 @@ def _eac3_format(frame: bytes) -> AudioFormat:
         codec="eac3",
         sample_rate=first.rate,
         channels=channels,
-        frame_samples=sum(s.blocks for s in everything if not s.dependent) * _BLOCK_SAMPLES,
+        frame_samples=_count_blocks(everything) * _BLOCK_SAMPLES,
         config=config,
         rfc6381="ec-3",
     )
@@ -466,6 +473,8 @@ def flac_format(stream_info: bytes) -> AudioFormat:
     if len(stream_info) < 34:
         raise BitstreamError("no STREAMINFO")
     fields = int.from_bytes(stream_info[10:18], "big")
+    if not fields >> 44:
+        raise BitstreamError("a sample rate of 0")
     return AudioFormat(
         codec="flac",
         sample_rate=fields >> 44,

@@ -37,6 +37,13 @@ _OPTIONS = {
     "max_streams": "64",
 }
 
+# Codecs that libavformat may take for data of an unknown kind, by the name that the PMT gives them.
+# Leaving them out silently would be a shortened output.
+_KINDS: dict[str, Literal["video", "audio"]] = {
+    "mpegh_3d_audio": "audio", "ac4": "audio", "dts_uhd": "audio",
+    "vvc": "video", "evc": "video", "jpegxs": "video", "av1": "video",
+}  # fmt: skip
+
 # libavformat compares the whole name of a demuxer.
 _WHITELIST = {"mp4": "mov,mp4,m4a,3gp,3g2,mj2"}
 
@@ -236,10 +243,12 @@ def choose_tracks(
     found: dict[str, list[SourceTrack]] = {"video": [], "audio": []}
     refused: dict[str, list[str]] = {"video": [], "audio": []}
     for pid, stream in _chosen_program(streams, programs).items():
+        entry = announced.get(pid)
         kind = stream.type
+        if kind not in found and entry is not None:
+            kind = _KINDS.get(entry.codec or "", kind)
         if (kind != "video" or not video) and (kind != "audio" or not audio):
             continue
-        entry = announced.get(pid)
         codec = codec_name(stream) or (entry and entry.codec)
         if codec in COPYABLE:
             track = SourceTrack(

@@ -24,6 +24,9 @@ from proxy.media.timeline import TimelineJumped, Times, TrackTimeline, nearest
 _CLOCK_HZ = 90000
 _CLOCK_MODULUS = 1 << 33  # ISO/IEC 13818-1 section 2.4.3.6
 
+# Formats whose packets carry times; those of packed audio are counted from 0 in each section.
+_CLOCKED = frozenset({"mpegts", "mp4"})
+
 # Ticks per second that are kept as they are.  Raw audio comes at 28,224,000 Hz, a common multiple
 # of all sample rates, which is none of the source's; its sample rate says as much.
 _FINEST_TIMESCALE = 1_000_000
@@ -64,10 +67,11 @@ class Lane:
         self.ended = False  # whether nothing before that can follow
         self.waits = True  # whether its samples are held until the shift is known
         self.held: list[Held] = []
+        self.held_bytes = 0
         self.copied = 0  # packets
         self.epoch = 0  # how many shifts of the output it has followed
         self.near_s: float | None = None  # where the other tracks of its clock are
-        self.path: Path
+        self.path: Path = path_for(track.codec, track.config, track.size)
         self._track = track
         self._section = Section()
         self._clock: int | None = None  # of the section, unwrapped
@@ -103,17 +107,21 @@ class Lane:
         if track.codec != self._track.codec:
             message = f"{self._track.codec} becomes {track.codec} in mid-stream"
             raise SpliceIncompatible(message)
-        if self._timeline is not None:
-            self._earlier = self._timeline
-            self._left_out += self.path.left_out
-        self._track = track
         self._section = section
+        timeline = self._timeline
+        same = track.config == self._track.config and track.timescale == self._track.timescale
+        self._track = track
+        if not discontinuity and same and timeline is not None and section.format in _CLOCKED:
+            timeline.expect_hole(section.hole_s)
+            return
+        self._earlier = timeline or self._earlier
         self._timeline = None
         self._hole_s = None if discontinuity else section.hole_s
+        self._left_out += self.path.left_out
         self.path = path_for(track.codec, track.config, track.size)
         if track.config and self._entry_sets not in (None, self.path.parameter_sets):
             self.path.in_band = self.path.parameter_sets  # the sample entry has others
-        if self._earlier is None or discontinuity:
+        if discontinuity:
             self.waits = self.waits or self.index >= 0
 
     # -- packets -----------------------------------------------------------------------------------
@@ -174,10 +182,20 @@ class Lane:
             timeline.succeed(self._earlier, hole_s=self._hole_s)
         if self.near_s is not None and self._hole_s is None:
             timeline.refer(self.near_s)
-        self._clock = self._section.clock
-        if self._clock is not None and self.near_s is not None:
-            self._clock = nearest(self._clock, round(self.near_s * _CLOCK_HZ), _CLOCK_MODULUS)
+        self._clock = self._section_clock()
         return timeline
+
+    def _section_clock(self) -> int | None:
+        """Return the 90 kHz time at which the section begins, where its packets do not tell."""
+        clock, near_s = self._section.clock, self.near_s
+        if self._section.format in _CLOCKED:
+            return None
+        if clock is None and self._hole_s is not None and self._earlier is not None:
+            followed_s = (self._earlier.position_s or 0.0) + float(self.path.frame_duration_s())
+            return round((followed_s + self._hole_s) * _CLOCK_HZ)
+        if clock is None or near_s is None:
+            return clock
+        return nearest(clock, round(near_s * _CLOCK_HZ), _CLOCK_MODULUS)
 
     def _times(self, timeline: TrackTimeline, pts: int | None, dts: int | None) -> Times:
         if self._clock is not None:
@@ -248,20 +266,22 @@ class Lane:
         if begin_s is not None and held.sync and held.present_s <= begin_s:
             self.drop_held()
         self.held.append(held)
+        self.held_bytes += held.size
 
     def begin_at(self, begin_s: Fraction) -> None:
         """Drop what is presented before (audio, whose every frame is a beginning)."""
         kept = [held for held in self.held if held.present_s >= begin_s]
-        self.copied -= len(self.held) - len(kept)
-        self.held = kept
+        self.copied -= (len(self.held) - len(kept)) * self.packets_per_sample
+        self.held, self.held_bytes = kept, sum(held.size for held in kept)
 
     def release(self) -> list[Held]:
         """Return what was held; from now on nothing is."""
-        held, self.held, self.waits = self.held, [], False
+        held, self.held, self.held_bytes, self.waits = self.held, [], 0, False
         return held
 
     def drop_held(self) -> None:
         """Forget what was held: its section is left out."""
         self.copied -= len(self.held) * self.packets_per_sample
         self.held.clear()
+        self.held_bytes = 0
         self._undated.clear()

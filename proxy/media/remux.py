@@ -119,7 +119,6 @@ class _Remux:
         self._wish = wish
         self._counts = counts
         self._lanes: list[Lane] = []  # all tracks there have been, in the order of the output
-        self._held_bytes = 0
         self._hole_s = 0.0  # missing before what is held
         self._lead = Fraction(0)
         self._origin = Fraction(0)
@@ -172,7 +171,6 @@ class _Remux:
         self._counts.sections_skipped += 1
         for lane in self._lanes:
             lane.drop_held()
-        self._held_bytes = 0
         for feed in self._feeds:
             feed.close()
             while not feed.exhausted:
@@ -240,7 +238,6 @@ class _Remux:
                 self._follow(lane, held)
             elif lane.waits:
                 lane.hold(held, self._begin_s(lane, held))
-                self._held_bytes = sum(h.size for one in self._lanes for h in one.held)
                 if self._is_primed():
                     self._start()
             elif lane.index >= 0:
@@ -305,7 +302,7 @@ class _Remux:
         ]
         if not unprimed and all(feed.lanes for feed in self._feeds):
             return True
-        if self._held_bytes > _PRIMING_BYTES:
+        if sum(lane.held_bytes for lane in self._lanes) > _PRIMING_BYTES:
             raise CorruptMedia(f"nothing could begin within {_PRIMING_BYTES} bytes")
         waited_s = max((lane.span_s() for lane in present if lane.waits), default=0.0)
         return waited_s >= SILENT_S and all(lane.is_idle() for lane in unprimed)
@@ -331,7 +328,6 @@ class _Remux:
         self._epoch += 1
         self._new_clock = False
         self._hole_s = 0.0
-        self._held_bytes = 0
         for lane in waiting:
             lane.epoch = self._epoch
         released = [(lane, held) for lane in waiting for held in lane.release()]

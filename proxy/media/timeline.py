@@ -95,6 +95,10 @@ class TrackTimeline:
         """Say that the first time is near this one: a clock that wraps is unwrapped by it."""
         self._reference = round(seconds * self.source_timescale)
 
+    def expect_hole(self, hole_s: float) -> None:
+        """Say that so many seconds are missing before the next packet: no jump, then."""
+        self._ahead += round(hole_s * self.source_timescale)
+
     def fill(self, pts: int | None, dts: int | None) -> Times:
         """Return the times of the next packet, in source ticks, with what is missing found.
 
@@ -205,7 +209,7 @@ class TrackTimeline:
             if not hole_s:  # what has no time follows the packet before
                 self._anchor, self._since_anchor = self._reference, 1
             self._filled = self._reference
-            self._ahead += round(hole_s * self.source_timescale)
+            self.expect_hole(hole_s)
 
     def place(self, times: Times) -> Times:
         """Return presentation and decode time in the output, in ticks from its start."""

@@ -445,6 +445,7 @@ async def test_open_range_ignored(framing: str) -> None:
             b"Content-Length: 3\r\n\r\nabc"
         ),
         Status(416),
+        Raw(b"HTTP/1.1 416 R\r\nContent-Range: bytes */1000\r\nContent-Length: 0\r\n\r\n"),
         Gzip(),
     ],
 )
@@ -504,6 +505,43 @@ async def test_open_continues_range() -> None:
         async with fetcher.open(url, byte_range=part, offset=200, validator=validator) as body:
             assert (body.offset, body.total) == (0, 500)
             assert await whole(body) == CLIP[1000:1500]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"206 P\r\nContent-Range: bytes 1000-1099/*\r\nContent-Length: 100",
+        b"206 P\r\nContent-Range: bytes 1000-1098/1100\r\nContent-Length: 99",
+        b"206 P\r\nContent-Range: bytes 999-1098/1099\r\nContent-Length: 100",
+        b"416 R\r\nContent-Range: bytes */999\r\nContent-Length: 100",
+        b"416 R\r\nContent-Length: 100",
+    ],
+)
+async def test_open_continues_wrong(answer: bytes) -> None:
+    """A rest that may be another piece, or no rest at all, is a failed fetch."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        origin.fault("/a.ts", Raw(b"HTTP/1.1 " + answer + b"\r\n\r\n" + bytes(100)))
+        with pytest.raises(SourceUnavailable):
+            async with fetcher.open(origin.at("/a.ts"), offset=1000, validator='"x"'):
+                pass
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Last-Modified": "yesterday"},
+        {"Last-Modified": "Mon, 01 Jan 2999 00:00:00 GMT"},
+        {"ETag": "unquoted"},
+        {"ETag": '"'},
+        {"ETag": 'W/"x"', "Last-Modified": "Mon, 01 Jan 2024 00:00:00 GMT"},
+    ],
+)
+async def test_open_validator_malformed(headers: dict[str, str]) -> None:
+    """What does not prove anything is not taken for a validator."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = origin.add("/a.ts", CLIP, validator="none", headers=headers)
+        async with fetcher.open(url) as body:
+            assert body.validator is None
 
 
 @pytest.mark.parametrize(

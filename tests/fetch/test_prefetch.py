@@ -24,7 +24,9 @@ from tests.support.origin import (
     Gzip,
     Hangup,
     IgnoreRange,
+    NoFinalChunk,
     Origin,
+    Raw,
     Redirect,
     Replace,
     Request,
@@ -83,6 +85,21 @@ async def test_deliver_all(framing: str, wide: bool) -> None:
             f"{call} {number}" for number in range(len(BODIES)) for call in ("begin", "end")
         ]
         assert sorted(good(origin.requests)) == [f"/{number}.ts" for number in range(len(BODIES))]
+
+
+async def test_deliver_tiny_segments() -> None:
+    """However small the segments are, only so many wait in the line."""
+    async with Origin() as origin, Fetcher(quick(guessed_segment_bytes=0)) as fetcher:
+        urls = [origin.add(f"/{number}.ts", b"%03d" % number) for number in range(100)]
+        gate = origin.hold("/0.ts")
+        sink = Collector()
+        task = asyncio.create_task(prefetcher(fetcher).deliver(source(*urls), sink))
+        await origin.until(lambda: len(good(origin.requests)) == 31)
+        await settled()
+        assert len(origin.requests) == 32
+        gate.open()
+        await task
+        assert sink.body == b"".join(b"%03d" % number for number in range(100))
 
 
 async def test_deliver_nothing() -> None:
@@ -351,6 +368,57 @@ async def test_deliver_starts_again_without_validator() -> None:
         assert ["range" in request.headers for request in origin.requests] == [False, False]
 
 
+def rest(etag: str, size_bytes: int) -> Raw:
+    """The rest behind 70,000 bytes as an origin sends it that does not look at If-Range."""
+    body = BODIES[0][70_000:size_bytes]
+    head = (
+        f"HTTP/1.1 206 P\r\nContent-Length: {len(body)}\r\nETag: {etag}\r\n"
+        f"Content-Range: bytes 70000-{size_bytes - 1}/{size_bytes}\r\n\r\n"
+    )
+    return Raw(head.encode() + body)
+
+
+@pytest.mark.parametrize("delivered", [True, False])
+@pytest.mark.parametrize("changes", ["etag", "size"])
+async def test_deliver_changed_rest(changes: str, delivered: bool) -> None:
+    """A rest of something else is not taken, whatever the origin makes of If-Range."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher, asyncio.timeout(10):
+        url = origin.add("/0.ts", BODIES[0], headers={"ETag": '"one"'}, validator="none")
+        etag, size_bytes = ('"two"', 100_000) if changes == "etag" else ('"one"', 99_999)
+        origin.fault("/0.ts", Truncate(70_000), times=1)
+        origin.fault("/0.ts", rest(etag, size_bytes), times=1)
+        urls = [url] if delivered else [origin.add("/first.ts", b"first"), url]
+        first = origin.hold("/first.ts")
+        sink = Collector()
+        task = asyncio.create_task(prefetcher(fetcher).deliver(source(*urls), sink))
+        if delivered:
+            with pytest.raises(SourceUnavailable, match="not the one"):
+                await task
+            assert sink.body == BODIES[0][: len(sink.body)]
+            assert len(origin.requests) == 2
+        else:
+            await origin.until(lambda: good(origin.requests) == ["/0.ts"])
+            first.open()
+            await task
+            assert sink.body == b"first" + BODIES[0]
+
+
+async def test_deliver_shorter_at_second_attempt() -> None:
+    """A segment that is shorter now than what was delivered of it is lost."""
+    contents = iter([BODIES[0], BODIES[0][:50_000]])
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = origin.add("/0.ts", lambda _: next(contents), validator="none", framing="chunked")
+        gate = origin.hold("/0.ts", after_bytes=60_000)
+        origin.fault("/0.ts", Truncate(70_000), times=1)
+        sink = Collector()
+        task = asyncio.create_task(prefetcher(fetcher).deliver(source(url), sink))
+        await gate.reached()
+        await until(lambda: sink.written >= 60_000)
+        gate.open()
+        with pytest.raises(SourceUnavailable, match="not the one"):
+            await task
+
+
 @pytest.mark.parametrize("ranges", [True, False])
 @pytest.mark.parametrize("validator", ["etag", "none"])
 async def test_deliver_changed_between_attempts(validator: str, ranges: bool) -> None:
@@ -442,6 +510,24 @@ async def test_deliver_byte_ranges(validator: str, ranges: bool) -> None:
         sink = Collector()
         await prefetcher(fetcher).deliver(ranged(url), sink)
         assert sink.body == data
+
+
+@pytest.mark.parametrize("part", [None, ByteRange(offset=10, length=50_000)])
+async def test_deliver_broken_behind_the_last_byte(part: ByteRange | None) -> None:
+    """A body that breaks off when all of it is there, but not its end, is not sent twice."""
+    expected = BODIES[0] if part is None else BODIES[0][10:50_010]
+
+    async def one(url: str) -> AsyncIterator[Segment]:
+        yield segment(url, byte_range=part)
+
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = serve(origin, framing="chunked")[0]
+        origin.fault("/0.ts", NoFinalChunk(), times=1)
+        sink = Collector()
+        await prefetcher(fetcher).deliver(one(url), sink)
+        assert sink.body == expected
+        statuses = [request.status for request in origin.requests]
+        assert statuses == ([200, 416] if part is None else [206])
 
 
 async def test_deliver_progress_counts() -> None:

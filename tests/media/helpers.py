@@ -24,11 +24,11 @@ class Bits:
     """A string of bits that is written from the front; every method returns itself."""
 
     def __init__(self) -> None:
-        self._bits = ""
+        self.bits = ""
 
     def u(self, width: int, value: int) -> Self:
         assert 0 <= value < 1 << width or (width == 0 and value == 0)
-        self._bits += f"{value:0{width}b}" if width else ""
+        self.bits += f"{value:0{width}b}" if width else ""
         return self
 
     def flag(self, value: object) -> Self:
@@ -44,15 +44,15 @@ class Bits:
 
     def pack(self) -> bytes:
         """The bits as bytes, filled up with zeros."""
-        padded = self._bits + "0" * (-len(self._bits) % 8)
+        padded = self.bits + "0" * (-len(self.bits) % 8)
         return int("1" + padded, 2).to_bytes(len(padded) // 8 + 1, "big")[1:]
 
     def rbsp(self) -> bytes:
         """The bits behind which rbsp_trailing_bits() stand, with emulation prevention."""
-        return escape(Bits().raw(self._bits + "1").pack())
+        return escape(Bits().raw(self.bits + "1").pack())
 
     def raw(self, bits: str) -> Self:
-        self._bits += bits
+        self.bits += bits
         return self
 
 
@@ -303,3 +303,71 @@ def probe(codec: str, data: bytes) -> VideoCodecContext:
     """Return what libavformat and a decoder find in a raw stream of H.264 or HEVC."""
     with av.open(io.BytesIO(data), "r", format=codec) as container:
         return container.streams.video[0].codec_context
+
+
+# -- audio frames ----------------------------------------------------------------------------------
+
+
+def adts_frame(
+    payload: bytes,
+    *,
+    profile: int = 1,
+    rate: int = 3,
+    channels: int = 2,
+    crc: bool = False,
+    blocks: int = 1,
+    size: int | None = None,
+) -> bytes:
+    """Build an ADTS frame, ISO/IEC 14496-3 section 1.A.2.2."""
+    head = 9 if crc else 7
+    bits = Bits().u(12, 0xFFF).u(1, 0).u(2, 0).flag(not crc)
+    bits.u(2, profile).u(4, rate).flag(False).u(3, channels).u(4, 0)
+    bits.u(13, head + len(payload) if size is None else size).u(11, 0x7FF).u(2, blocks - 1)
+    return bits.pack() + (b"\xab\xcd" if crc else b"") + payload
+
+
+def ac3_frame(
+    *, rate: int = 0, size_code: int = 20, version: int = 8, service: int = 0, mode: int = 2,
+    lfe: int = 0, size: int = 64,
+) -> bytes:  # fmt: skip
+    """Build the head of an AC-3 frame and fill it up, ETSI TS 102 366 section 4.3."""
+    bits = Bits().u(16, 0x0B77).u(16, 0x1234).u(2, rate).u(6, size_code)
+    bits.u(5, version).u(3, service).u(3, mode)
+    if mode & 1 and mode != 1:
+        bits.u(2, 1)
+    if mode & 4:
+        bits.u(2, 2)
+    if mode == 2:
+        bits.u(2, 3)
+    return bits.u(1, lfe).pack().ljust(size, b"\x55")
+
+
+def eac3_frame(
+    *, stream_type: int = 0, substream: int = 0, size: int = 64, rate: int = 0, blocks: int = 3,
+    mode: int = 2, lfe: int = 0, version: int = 16, compress: bool = False,
+    channel_map: int | None = None, rest: Write | None = None,
+) -> bytes:  # fmt: skip
+    """Build an E-AC-3 syncframe, ETSI TS 102 366 section E.1.2: `rest` writes from mixmdate on."""
+    bits = Bits().u(16, 0x0B77).u(2, stream_type).u(3, substream).u(11, size // 2 - 1)
+    bits.u(2, rate).u(2, blocks).u(3, mode).u(1, lfe).u(5, version)
+    for _ in range(2 if mode == 0 else 1):
+        bits.u(5, 27).flag(compress)
+        if compress:
+            bits.u(8, 0x99)
+    if stream_type == 1:
+        bits.flag(channel_map is not None)
+        if channel_map is not None:
+            bits.u(16, channel_map)
+    if rest is None:
+        bits.u(3 if stream_type == 0 else 8, 0)
+    else:
+        rest(bits)
+    return bits.pack().ljust(size, b"\0")
+
+
+def mp3_frame(
+    *, version: int = 3, layer: int = 1, bitrate: int = 9, rate: int = 0, mode: int = 0
+) -> bytes:
+    """Build the head of a frame of MPEG audio, ISO/IEC 11172-3 section 2.4.1.3."""
+    bits = Bits().u(11, 0x7FF).u(2, version).u(2, layer).flag(True)
+    return bits.u(4, bitrate).u(2, rate).u(2, 0).u(2, mode).u(6, 0).pack() + bytes(60)

@@ -24,6 +24,7 @@ from tests.support.faults import (
     GzipBomb,
     Hangup,
     IgnoreRange,
+    NoFinalChunk,
     Redirect,
     Replace,
     Reset,
@@ -178,6 +179,8 @@ def spoil(answer: Answer, request: Request, resource: Resource | None) -> None:
             answer.before_headers = after_bytes is None
         case Truncate(after_bytes):
             answer.stop_at, answer.ending = _within(answer.body, after_bytes), "close"
+        case NoFinalChunk():
+            answer.framing, answer.ending = "chunked", "close"
         case Trickle():
             answer.drip = request.fault
         case SlowHeaders(every_s):

@@ -152,13 +152,18 @@ class AacConfig:
     channels: int  # channelConfiguration; 0: told in the stream
 
 
+def is_adts(data: bytes) -> bool:
+    """Whether an ADTS frame begins here; a raw data block cannot look so, 14496-3 table 4.3."""
+    return len(data) >= 7 and data[0] == 0xFF and data[1] & 0xF6 == 0xF0
+
+
 def split_adts(data: bytes) -> list[tuple[AacConfig, bytes]]:
     """Split ADTS frames into what their headers say and their raw data blocks."""
     out: list[tuple[AacConfig, bytes]] = []
     at = 0
     while at < len(data):
         head = data[at : at + 7]
-        if len(head) < 7 or head[0] != 0xFF or head[1] & 0xF6 != 0xF0:
+        if not is_adts(head):
             raise ValueError("no ADTS header where a frame should begin")
         size = (head[3] & 3) << 11 | head[4] << 3 | head[5] >> 5
         skip = 7 if head[1] & 1 else 9

@@ -1,6 +1,6 @@
 """The packets of a source, and of an output, in one form in which they can be compared.
 
-`expect` demuxes a source (MPEG-TS in memory) with PyAV and says which tracks, packets and times its
+`expect` demuxes a source (MPEG-TS, packed audio or a fragmented MP4, in memory) with PyAV and says which tracks, packets and times its
 remux should have; `found` says the same of a track of an MP4.  What a muxer may add, move or drop
 (delimiters, filler, parameter sets, ADTS headers) is not in the payloads; parameter sets stand
 beside them.
@@ -46,10 +46,19 @@ class Expected:
 # -- the source -----------------------------------------------------------------------------------
 
 
-def expect(data: bytes, *, video: bool = True, audio: int | None = 0) -> tuple[Expected, ...]:
-    """Read a source, and say which tracks its output should have."""
+def expect(
+    data: bytes,
+    *,
+    video: bool = True,
+    audio: int | None = 0,
+    format: str | None = None,  # noqa: A002 - libavformat's word
+) -> tuple[Expected, ...]:
+    """Read a source, and say which tracks its output should have.
+
+    `format` is libavformat's name where the bytes alone do not tell.
+    """
     tracks: list[Expected] = []
-    with _open(data) as container:
+    with _open(data, format) as container:
         raw: dict[int, list[av.Packet[Any]]] = {}
         for packet in container.demux():
             if packet.size:
@@ -58,20 +67,29 @@ def expect(data: bytes, *, video: bool = True, audio: int | None = 0) -> tuple[E
         pictures = [stream for stream in alive if stream.type == "video"]
         sounds = [stream for stream in alive if stream.type == "audio"]
         if video and pictures:
-            tracks.append(_expect_video(_codec(pictures[0]), raw[pictures[0].index]))
+            config = _config(pictures[0])
+            tracks.append(_expect_video(_codec(pictures[0]), raw[pictures[0].index], config))
         if audio is not None and sounds:
             if audio >= len(sounds):
                 raise ValueError(f"the source has {len(sounds)} audio tracks that are not silent")
-            tracks.append(_expect_audio(_codec(sounds[audio]), raw[sounds[audio].index]))
+            config = _config(sounds[audio])
+            tracks.append(_expect_audio(_codec(sounds[audio]), raw[sounds[audio].index], config))
     return tuple(tracks)
 
 
-def _open(data: bytes) -> Any:
+def _open(data: bytes, known: str | None) -> Any:
     # Everything is in memory: probe far, so that a stream that starts late is known before its
     # first packet comes, and nothing is left without a timestamp.
     options = {"probesize": str(max(len(data), 5_000_000)), "analyzeduration": "120000000"}
     packed = b"\x47" in data[:1000] and data[4:8] not in (b"ftyp", b"styp")
-    return av.open(io.BytesIO(data), "r", format="mpegts" if packed else None, options=options)
+    known = known or ("mpegts" if packed else None)
+    return av.open(io.BytesIO(data), "r", format=known, options=options)
+
+
+def _config(stream: Any) -> bytes:
+    """The extradata; empty where PyAV does not know the codec."""
+    context = stream.codec_context
+    return b"" if context is None else bytes(context.extradata or b"")
 
 
 def _codec(stream: Any) -> str:
@@ -80,14 +98,23 @@ def _codec(stream: Any) -> str:
     return str(stream.codec_context.codec.canonical_name)
 
 
-def _expect_video(codec: str, raw: Sequence[av.Packet[Any]]) -> Expected:
+def _expect_video(codec: str, raw: Sequence[av.Packet[Any]], config: bytes) -> Expected:
     packets: list[Packet] = []
+    length_bytes, configured = 0, []
+    if codec in elementary.IGNORED and config[:1] == b"\x01":  # a configuration record: an MP4
+        read = elementary.read_avcc if codec == "h264" else elementary.read_hvcc
+        length_bytes, configured = read(config)
     for packet in raw:
         key = packet.is_keyframe
         if codec not in elementary.IGNORED:
             packets.append(Packet(payload=bytes(packet), time_s=seconds(packet), key=key))
             continue
-        units = list(elementary.split_start_codes(bytes(packet)))
+        data = bytes(packet)
+        units = list(
+            elementary.split_lengths(data, length_bytes)
+            if length_bytes
+            else elementary.split_start_codes(data)
+        )
         kinds = frozenset(elementary.unit_type(codec, unit) for unit in units)
         if codec == "hevc":
             key = bool(kinds & elementary.IRAP)
@@ -99,7 +126,7 @@ def _expect_video(codec: str, raw: Sequence[av.Packet[Any]]) -> Expected:
         second = next((n for n, packet in enumerate(kept) if n and packet.key), len(kept))
         leading = [packet for packet in kept[1:second] if not packet.kinds & elementary.RASL]
         kept = [kept[0], *leading, *kept[second:]]
-    early = tuple(unit for packet in packets[:first] for unit in packet.sets)
+    early = (*configured, *(unit for packet in packets[:first] for unit in packet.sets))
     return Expected(
         kind="video",
         codec=codec,
@@ -122,11 +149,14 @@ def _picture(codec: str, units: Sequence[bytes], key: bool, time_s: Fraction | N
     )
 
 
-def _expect_audio(codec: str, raw: Sequence[av.Packet[Any]]) -> Expected:
+def _expect_audio(codec: str, raw: Sequence[av.Packet[Any]], described: bytes) -> Expected:
     packets: list[Packet] = []
     config: AacConfig | None = None
+    framed = codec == "aac" and elementary.is_adts(bytes(raw[0]))
+    if codec == "aac" and not framed:
+        config = elementary.read_audio_specific_config(described)
     for packet, time_s in zip(raw, _filled_times(raw), strict=True):
-        if codec != "aac":
+        if not framed:
             packets.append(Packet(payload=bytes(packet), time_s=time_s, key=True))
             continue
         for number, (found, block) in enumerate(elementary.split_adts(bytes(packet))):

@@ -16,6 +16,7 @@ __all__ = [
     "GzipBomb",
     "Hangup",
     "IgnoreRange",
+    "NoFinalChunk",
     "Raw",
     "Redirect",
     "Replace",
@@ -159,6 +160,11 @@ class CloseDelimited:
 
 
 @dataclass(frozen=True, slots=True)
+class NoFinalChunk:
+    """Send all of a chunked body, and close where its final chunk should be."""
+
+
+@dataclass(frozen=True, slots=True)
 class Endless:
     """A chunked body that repeats `piece` until the client leaves."""
 
@@ -181,6 +187,7 @@ Fault = (
     | GzipBomb
     | Hangup
     | IgnoreRange
+    | NoFinalChunk
     | Raw
     | Redirect
     | Replace

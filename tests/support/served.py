@@ -1,16 +1,26 @@
-"""The app behind each of its faces, on a free loopback port and on the loop of the test."""
+"""The app behind each of its faces, on a free loopback port and on the loop of the test; and
+servers in processes of their own."""
 
 import asyncio
 import contextlib
+import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from signal import SIGTERM
 
 import uvicorn
 
-from proxy.app import App
+from proxy.app import App, Settings
 from proxy.faces.asgi import AsgiApp
 from proxy.faces.server import listen
+from proxy.fetch.client import Fetcher
+from proxy.fetch.settings import Settings as FetchSettings
+from proxy.guard.addresses import AddressPolicy
+from proxy.pipeline import Pipeline
+from tests.support.client import TIMEOUT_S, ask
 
 Serve = Callable[[App], AbstractAsyncContextManager[str]]  # yields the address
 
@@ -64,3 +74,118 @@ async def over_asgi(app: App) -> AsyncIterator[str]:
         server.stop.set()
         await serving
         listener.close()
+
+
+@contextlib.asynccontextmanager
+async def real_app(settings: Settings | None = None) -> AsyncIterator[App]:
+    """The real thing, which may fetch from 127.0.0.1 alone and tries again without waiting."""
+    policy = AddressPolicy(
+        allowed_hosts=("127.0.0.1",), allowed_ports=(), allow_private_addresses=True
+    )
+    fetch = FetchSettings(policy=policy, backoff_s=(0.001, 0.002))
+    async with Fetcher(fetch) as fetcher, Pipeline(fetcher) as pipeline:
+        yield App(pipeline, settings)
+
+
+LOOPBACK = {
+    "REMUXD_UPSTREAM__ALLOWED_HOSTS": "127.0.0.1",
+    "REMUXD_UPSTREAM__ALLOWED_PORTS": "[]",
+    "REMUXD_UPSTREAM__ALLOW_PRIVATE_ADDRESSES": "true",
+}
+
+
+@dataclass
+class Running:
+    """A command that runs; what it says on stderr is kept."""
+
+    process: asyncio.subprocess.Process
+    said: list[str] = field(default_factory=list)  # lines of stderr
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def listen(self) -> None:
+        assert self.process.stderr is not None
+        async for line in self.process.stderr:
+            self.said.append(line.decode().rstrip())
+            self._arrived.set()
+        self._arrived.set()
+
+    async def until_said(self, words: str) -> str:
+        """Wait for a line with `words` in it, and return it."""
+        async with asyncio.timeout(TIMEOUT_S):
+            while True:
+                for line in self.said:
+                    if words in line:
+                        return line
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    async def ended(self) -> int:
+        """Wait for the end, and return the exit code."""
+        return await asyncio.wait_for(self.process.wait(), TIMEOUT_S)
+
+    async def finished(self) -> tuple[int, bytes]:
+        """Wait for the end, and return the exit code and what was said on stdout."""
+        assert self.process.stdout is not None
+        out = await asyncio.wait_for(self.process.stdout.read(), TIMEOUT_S)
+        return await self.ended(), out
+
+
+@contextlib.asynccontextmanager
+async def running(
+    *command: str, environment: Mapping[str, str] = LOOPBACK
+) -> AsyncIterator[Running]:
+    """Run `python -m <command>` in a process of its own, and end it."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("REMUXD_")}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *command, env={**clean, **environment},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    run = Running(process)
+    listening = asyncio.create_task(run.listen())
+    try:
+        yield run
+    finally:
+        if process.returncode is None:
+            process.send_signal(SIGTERM)
+            try:
+                await asyncio.wait_for(process.wait(), TIMEOUT_S)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+        assert process.stdout is not None
+        await process.stdout.read()
+        await listening
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+async def until_healthy(address: str) -> None:
+    """Wait until a server answers."""
+    await _until(address, lambda streams: streams is not None)
+
+
+async def until_idle(address: str) -> None:
+    """Wait until a server has no stream any more."""
+    await _until(address, lambda streams: streams == 0)
+
+
+async def _until(address: str, condition: Callable[[int | None], bool]) -> None:
+    """Ask for the number of streams (None: no answer) again and again: it is another process."""
+    async with asyncio.timeout(TIMEOUT_S):
+        while not condition(await _streams(address)):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def _streams(address: str) -> int | None:
+    try:
+        reply = await ask(address, "/healthz")
+    except (OSError, asyncio.IncompleteReadError):
+        return None
+    streams: int = reply.json()["streams"]
+    return streams

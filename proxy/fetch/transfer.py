@@ -1,0 +1,234 @@
+"""One segment over however many attempts: every byte once, in order, or an error.
+
+An attempt that fails with bytes in hand is continued where it stopped (Range and If-Range, RFC 9110
+section 13.1.5) if the origin gave a validator.  Without one the segment is fetched again, and what
+is known of it is not taken twice but compared by its hash.  Where it cannot be proved that the
+second answer is the first one's resource, the segment has failed; only if nothing of it has left us
+yet may it begin afresh.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from proxy.errors import ProxyError
+from proxy.fetch.body import Body
+from proxy.fetch.client import Fetcher
+from proxy.fetch.events import (
+    FetchEvent,
+    SegmentDone,
+    SegmentFailed,
+    SegmentRetried,
+    SegmentStarted,
+)
+from proxy.fetch.faults import Attempted, Unavailable
+from proxy.fetch.retry import is_retryable, retrying
+from proxy.hls.model import Segment
+
+__all__ = ["Transfer"]
+
+# An attempt that brought this much was no failure of the origin's to be counted: a connection that
+# stood still for a slow client is closed by most servers after a minute.
+PROGRESS_BYTES = 256 * 1024
+TS_PACKET_BYTES = 188
+TS_SYNC = 0x47
+
+# Answers that may change while a stream is under way: an edge that lags behind the playlist.
+LATE_STATUSES = frozenset({401, 403, 404, 410})
+
+
+class Transfer:
+    """Fetches one segment, by one `run`.
+
+    `take` gets each new chunk; awaiting it is backpressure, and its errors end the run as they are
+    (they must not be errors of an attempt).  `forget` takes back what was taken, or says that some
+    of it has left already (`False`).  `patient` says whether an origin that refuses is asked again.
+    """
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        segment: Segment,
+        *,
+        take: Callable[[bytes], Awaitable[None]],
+        forget: Callable[[], bool],
+        patient: Callable[[], bool],
+        on_length: Callable[[int], None],
+        tell: Callable[[FetchEvent], None],
+    ) -> None:
+        self._fetcher = fetcher
+        self._segment = segment
+        self._take = take
+        self._forget = forget
+        self._patient = patient
+        self._on_length = on_length
+        self._tell = tell
+        self.received_bytes = 0  # taken
+        self.total_bytes: int | None = None  # as announced
+        self._validator: str | None = None  # with which the next attempt may go on
+        self._digest: hashlib.blake2b | None = None  # of what was taken, if there is no validator
+        self._first_byte: int | None = None
+        self._attempts = 0
+        self._failures = 0  # in a row without progress
+        self._ttfb_s = 0.0
+        self._closed_early = False
+
+    async def run(self) -> None:
+        """Try until the segment is there; raises the error of the last attempt."""
+        settings = self._fetcher.settings
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        self._tell(SegmentStarted(sequence=self._segment.sequence))
+        try:
+            async for attempt in retrying(
+                settings,
+                attempts=settings.segment_attempts,
+                retryable=self._is_retryable,
+                failures=lambda: self._failures,
+                before_pause=self._tell_retry,
+            ):
+                with attempt:
+                    await self._attempt()
+        except ProxyError as error:
+            self._tell(
+                SegmentFailed(
+                    sequence=self._segment.sequence,
+                    attempts=self._attempts,
+                    code=error.code,
+                    upstream_status=_upstream_status(error),
+                )
+            )
+            raise
+        self._tell(
+            SegmentDone(
+                sequence=self._segment.sequence,
+                size_bytes=self.received_bytes,
+                attempts=self._attempts,
+                ttfb_s=self._ttfb_s,
+                elapsed_s=loop.time() - began_s,
+                closed_early=self._closed_early,
+            )
+        )
+
+    # -- one attempt -------------------------------------------------------------------------------
+
+    async def _attempt(self) -> None:
+        """One GET: all of the segment, or what is missing of it."""
+        if self.received_bytes and self.received_bytes == self.total_bytes:
+            return  # the last attempt broke off behind the last byte
+        before_bytes = self.received_bytes
+        least_s, most_s = self._fetcher.settings.segment_deadline_s
+        self._attempts += 1
+        try:
+            async with self._fetcher.open(
+                self._segment.uri,
+                byte_range=self._segment.byte_range,
+                offset=self.received_bytes if self._validator is not None else 0,
+                validator=self._validator,
+                deadline_s=min(most_s, max(least_s, 4 * self._segment.duration_s)),
+            ) as body:
+                self._ttfb_s = body.ttfb_s
+                chunk = await self._take_up(body)
+                while chunk:
+                    self.received_bytes += len(chunk)
+                    if self._digest is not None:
+                        self._digest.update(chunk)
+                    await self._take(chunk)
+                    chunk = await body.read()
+                self._check_end(body)
+        except ProxyError:
+            progress_bytes = self.received_bytes - before_bytes
+            self._failures = 1 if progress_bytes >= PROGRESS_BYTES else self._failures + 1
+            raise
+
+    async def _take_up(self, body: Body) -> bytes:
+        """Find where the body goes on from what we have; return the first chunk that is new."""
+        if body.offset:
+            return await self._continue(body)
+        if self.received_bytes and not self._forget():
+            return await self._skip_known(body)
+        self.received_bytes = 0
+        self._validator, self.total_bytes = body.validator, body.total
+        self._digest = hashlib.blake2b() if body.validator is None else None
+        if body.total is not None:
+            self._on_length(body.total)
+        chunk = await body.read()
+        self._first_byte = chunk[0] if chunk else None
+        return chunk
+
+    async def _continue(self, body: Body) -> bytes:
+        """The rest came: it is ours if the validator says so, where it is told at all."""
+        same = body.validator in (None, self._validator)
+        if self.total_bytes is None:
+            self.total_bytes = body.total
+        if not same or body.total not in (None, self.total_bytes):
+            self._start_again()
+            raise Unavailable("segment: it changed between two attempts")
+        return await body.read()
+
+    async def _skip_known(self, body: Body) -> bytes:
+        """The whole came again: read over what is known, and make sure that it is the same."""
+        if self._digest is None and body.validator != self._validator:
+            raise _changed()
+        digest = hashlib.blake2b()
+        left_bytes = self.received_bytes
+        chunk = b""
+        while left_bytes:
+            chunk = await body.read()
+            if not chunk:
+                raise _changed()
+            known, chunk = chunk[:left_bytes], chunk[left_bytes:]
+            left_bytes -= len(known)
+            if self._digest is not None:
+                digest.update(known)
+        if self._digest is not None and digest.digest() != self._digest.digest():
+            raise _changed()
+        self._validator, self.total_bytes = body.validator, body.total
+        return chunk or await body.read()
+
+    def _start_again(self) -> None:
+        """Forget all of it; what has left us cannot be taken back."""
+        if not self._forget():
+            raise _changed()
+        self.received_bytes = 0
+        self._validator = self.total_bytes = self._digest = None
+
+    def _check_end(self, body: Body) -> None:
+        if self.total_bytes is not None and self.received_bytes != self.total_bytes:
+            raise Unavailable(f"segment: {self.received_bytes} of {self.total_bytes} bytes came")
+        self._closed_early = body.framing == "close" and self.total_bytes is None
+        odd_bytes = self.received_bytes % TS_PACKET_BYTES
+        if self._closed_early and self._first_byte == TS_SYNC and odd_bytes:
+            raise Unavailable("segment: the connection ended within a packet")
+
+    # -- retries -----------------------------------------------------------------------------------
+
+    def _is_retryable(self, error: BaseException) -> bool:
+        if _upstream_status(error) in LATE_STATUSES:
+            return self._patient()
+        return is_retryable(error, self._fetcher.settings)
+
+    def _tell_retry(self, error: BaseException, pause_s: float) -> None:
+        assert isinstance(error, ProxyError)  # nothing else is retried
+        self._tell(
+            SegmentRetried(
+                sequence=self._segment.sequence,
+                attempt=self._attempts,
+                code=error.code,
+                upstream_status=_upstream_status(error),
+                received_bytes=self.received_bytes,
+                pause_s=pause_s,
+            )
+        )
+
+
+def _changed() -> Unavailable:
+    return Unavailable(
+        "segment: it is not the one that was begun, or cannot be proved to be", retryable=False
+    )
+
+
+def _upstream_status(error: BaseException) -> int | None:
+    return error.upstream_status if isinstance(error, Attempted) else None

@@ -1,0 +1,217 @@
+"""What the ASGI face does beyond what both faces do, spoken to in ASGI's own words."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, MutableMapping
+from typing import Any
+
+import pytest
+
+from proxy.app import App, Settings
+from proxy.errors import CorruptMedia, StreamAborted
+from proxy.faces.asgi import AsgiApp
+from tests.support.client import TIMEOUT_S, stream_target
+from tests.support.pipelines import PARTS, ScriptedPipeline
+
+Message = MutableMapping[str, Any]
+
+
+def http_scope(target: str = stream_target(), **changes: Any) -> Message:
+    path, _, query = target.partition("?")
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "method": "GET",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"host", b"test.invalid")],
+        "client": ("192.0.2.1", 12345),
+    }
+    return {**scope, **changes}
+
+
+class Server:
+    """An ASGI server's side of one scope: what `receive` says, and what `send` was told."""
+
+    def __init__(self, *messages: Message) -> None:
+        self.sent: list[Message] = []
+        self.told: asyncio.Queue[Message] = asyncio.Queue()
+        self.spoken = asyncio.Event()  # something was sent
+        self.failure: Exception | None = None  # raised by `send`
+        self.stuck = False  # `send` never returns
+        for message in messages:
+            self.told.put_nowait(message)
+
+    async def receive(self) -> Message:
+        return await self.told.get()
+
+    async def send(self, message: Message) -> None:
+        if self.failure is not None and message["type"] == "http.response.body":
+            raise self.failure
+        self.sent.append(message)
+        self.spoken.set()
+        if self.stuck and message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent)
+
+
+REQUEST: Message = {"type": "http.request", "body": b"", "more_body": False}
+DISCONNECT: Message = {"type": "http.disconnect"}
+
+
+def asgi(app: App) -> AsgiApp:
+    return AsgiApp(lambda: contextlib.nullcontext(app))
+
+
+async def test_stream_ends_with_an_empty_last_message() -> None:
+    """The body is the parts, and more_body is false exactly once, at the end."""
+    server = Server(REQUEST)
+    await asgi(App(ScriptedPipeline()))(http_scope(), server.receive, server.send)
+    start, *bodies = server.sent
+    assert (start["type"], start["status"]) == ("http.response.start", 200)
+    assert all(name == name.lower() for name, _ in start["headers"])
+    assert [bool(message.get("more_body")) for message in bodies] == [True, True, True, False]
+    assert server.body == b"".join(PARTS)
+
+
+async def test_stream_that_breaks_raises() -> None:
+    """A cut is an exception out of the application, and no last message."""
+    server, pipeline = Server(REQUEST), ScriptedPipeline(breaks=CorruptMedia("broken"))
+    with pytest.raises(StreamAborted):
+        await asgi(App(pipeline))(http_scope(), server.receive, server.send)
+    assert all(message.get("more_body") for message in server.sent[1:])
+    assert pipeline.streams[0].closed.is_set()
+
+
+async def test_disconnect_while_send_waits_closes_the_stream() -> None:
+    """A client that left is noticed although `send` never returns."""
+    server, pipeline = Server(REQUEST), ScriptedPipeline()
+    server.stuck = True
+    serving = asyncio.ensure_future(asgi(App(pipeline))(http_scope(), server.receive, server.send))
+    await asyncio.wait_for(pipeline.asked.wait(), TIMEOUT_S)
+    server.told.put_nowait(DISCONNECT)
+    await asyncio.wait_for(serving, TIMEOUT_S)
+    assert pipeline.streams[0].closed.is_set()
+
+
+async def test_os_error_from_send_closes_the_stream() -> None:
+    """Servers of ASGI 2.4 raise where others are silent: a client that left is no failure."""
+    server, pipeline = Server(REQUEST), ScriptedPipeline(endless=True)
+    server.failure = OSError("client disconnected")
+    await asgi(App(pipeline))(http_scope(), server.receive, server.send)
+    assert pipeline.streams[0].closed.is_set()
+
+
+async def test_idle_client_raises() -> None:
+    """A `send` that does not return in time is cut by raising."""
+    server, pipeline = Server(REQUEST), ScriptedPipeline()
+    server.stuck = True
+    app = App(pipeline, Settings(idle_client_s=0.01))
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asgi(app)(http_scope(), server.receive, server.send), TIMEOUT_S)
+    assert pipeline.streams[0].closed.is_set()
+
+
+@pytest.mark.parametrize(
+    ("root_path", "base_path", "path", "status"),
+    [
+        ("/media", "", "/media/healthz", 200),
+        ("/media", "", "/healthz", 200),  # a server that takes it off itself
+        ("/media", "/other", "/media/healthz", 200),
+        ("", "/media", "/media/healthz", 200),
+        ("", "/media", "/healthz", 404),
+    ],
+)
+async def test_root_path_is_taken_off(
+    root_path: str, base_path: str, path: str, status: int
+) -> None:
+    """What the server mounts us under counts, before the configured base path."""
+    server = Server(REQUEST)
+    app = App(ScriptedPipeline(), Settings(base_path=base_path))
+    scope = http_scope(path, root_path=root_path)
+    await asgi(app)(scope, server.receive, server.send)
+    assert server.sent[0]["status"] == status
+
+
+async def test_large_part_is_sent_in_pieces() -> None:
+    """No single message is so large that a slow client looks idle."""
+    server, part = Server(REQUEST), bytes(1_000_000)
+    await asgi(App(ScriptedPipeline(parts=(part,))))(http_scope(), server.receive, server.send)
+    assert server.body == part
+    assert max(len(message.get("body", b"")) for message in server.sent) <= 256 * 1024
+
+
+async def test_client_without_address_is_local() -> None:
+    """Over a unix socket servers give no client; that is no error."""
+    server = Server(REQUEST)
+    await asgi(App(ScriptedPipeline()))(http_scope(client=None), server.receive, server.send)
+    assert server.sent[0]["status"] == 200
+
+
+class Lifetime:
+    """Counts how often an app is made and let go."""
+
+    def __init__(self) -> None:
+        self.made = self.ended = 0
+
+    @contextlib.asynccontextmanager
+    async def connect(self) -> AsyncIterator[App]:
+        self.made += 1
+        await asyncio.sleep(0)
+        yield App(ScriptedPipeline())
+        self.ended += 1
+
+
+async def test_lifespan_makes_the_app_and_lets_it_go() -> None:
+    """What the app needs exists from startup to shutdown."""
+    lifetime = Lifetime()
+    application = AsgiApp(lifetime.connect)
+    server = Server({"type": "lifespan.startup"})
+    living = asyncio.ensure_future(application({"type": "lifespan"}, server.receive, server.send))
+    await asyncio.wait_for(server.spoken.wait(), TIMEOUT_S)
+    assert server.sent == [{"type": "lifespan.startup.complete"}]
+    request = Server(REQUEST)
+    await application(http_scope("/healthz"), request.receive, request.send)
+    assert (lifetime.made, lifetime.ended) == (1, 0)
+    server.told.put_nowait({"type": "lifespan.shutdown"})
+    await asyncio.wait_for(living, TIMEOUT_S)
+    assert server.sent[-1] == {"type": "lifespan.shutdown.complete"}
+    assert lifetime.ended == 1
+
+
+async def test_lifespan_that_fails_says_why() -> None:
+    """A server is told that it must not start."""
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[App]:
+        raise ValueError("ca_file: unreadable")
+        yield App(ScriptedPipeline())
+
+    server = Server({"type": "lifespan.startup"})
+    with pytest.raises(ValueError, match="unreadable"):
+        await AsgiApp(connect)({"type": "lifespan"}, server.receive, server.send)
+    (failed,) = server.sent
+    assert failed == {"type": "lifespan.startup.failed", "message": "ca_file: unreadable"}
+
+
+async def test_without_lifespan_the_first_request_makes_the_app_once() -> None:
+    """Requests that come together share one app."""
+    lifetime = Lifetime()
+    application = AsgiApp(lifetime.connect)
+    servers = [Server(REQUEST), Server(REQUEST)]
+    async with asyncio.TaskGroup() as group:
+        for server in servers:
+            group.create_task(application(http_scope("/healthz"), server.receive, server.send))
+    assert [server.sent[0]["status"] for server in servers] == [200, 200]
+    assert lifetime.made == 1
+
+
+async def test_websocket_is_closed() -> None:
+    """There is nothing to talk about over a websocket."""
+    server = Server({"type": "websocket.connect"})
+    await asgi(App(ScriptedPipeline()))({"type": "websocket"}, server.receive, server.send)
+    assert server.sent == [{"type": "websocket.close"}]

@@ -1,0 +1,696 @@
+"""Audio frame headers and configurations: crafted ones bit by bit, real ones against libavcodec."""
+
+import io
+from collections.abc import Callable
+from itertools import product
+from typing import Any
+
+import av
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import UnsupportedCodec
+from proxy.media.audio import (
+    AudioFormat,
+    aac_format,
+    aac_format_of,
+    eac3_blocks,
+    flac_format,
+    opus_format,
+    parse_adts,
+    parse_frame,
+)
+from proxy.media.nal import BitstreamError
+from tests.media.helpers import Bits, Write, ac3_frame, adts_frame, eac3_frame, mp3_frame
+from tests.support.clips import Audio, make_clip
+
+# -- AAC -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crc", [False, True])
+def test_parse_adts(crc: bool) -> None:
+    """All fields of the header are found; a CRC makes it two bytes longer."""
+    header = parse_adts(adts_frame(b"\x21" * 300, rate=4, channels=7, crc=crc, blocks=3))
+    assert (header.profile, header.rate_index, header.channel_configuration) == (1, 4, 7)
+    assert header.header_size == (9 if crc else 7)
+    assert header.frame_size == header.header_size + 300
+    assert header.raw_data_blocks == 3
+    assert header.signature == (1, 4, 7)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        adts_frame(b"\x21")[:6],
+        b"\xfe" + adts_frame(b"\x21")[1:],
+        b"\xff\xe1" + adts_frame(b"\x21")[2:],
+        b"\xff\xf3" + adts_frame(b"\x21")[2:],  # layer III: MP3
+        adts_frame(b"\x21", rate=13),
+        adts_frame(b"\x21", rate=15),
+        adts_frame(b"", size=6),
+        adts_frame(b"", size=8, crc=True),
+    ],
+)
+def test_parse_adts_that_is_none(frame: bytes) -> None:
+    """No sync word, a layer, a reserved rate, or a frame shorter than its header."""
+    with pytest.raises(BitstreamError):
+        parse_adts(frame)
+
+
+_AAC_RATES = (96, 88.2, 64, 48, 44.1, 32, 24, 22.05, 16, 12, 11.025, 8, 7.35)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels"), [*product(range(13), [2]), *product([3], range(1, 8))]
+)
+def test_aac_format(rate: int, channels: int) -> None:
+    """The AudioSpecificConfig says object type, rate and channels; seven means eight channels."""
+    found = aac_format(adts_frame(b"\x21\x00", rate=rate, channels=channels))
+    expected = Bits().u(5, 2).u(4, rate).u(4, channels).u(3, 0).pack()
+    assert found == AudioFormat(
+        codec="aac",
+        sample_rate=round(_AAC_RATES[rate] * 1000),
+        channels=8 if channels == 7 else channels,
+        frame_samples=1024,
+        config=expected,
+        rfc6381="mp4a.40.2",
+    )
+    again = aac_format_of(found.config)
+    assert again == found
+
+
+@pytest.mark.parametrize("profile", range(4))
+def test_aac_format_of_profiles(profile: int) -> None:
+    """The object type is one more than the profile, in the configuration and in the MIME type."""
+    found = aac_format(adts_frame(b"\x21", profile=profile))
+    assert found.config[0] >> 3 == profile + 1
+    assert found.rfc6381 == f"mp4a.40.{profile + 1}"
+
+
+def _pce(bits: Bits, *, mixdowns: bool, comment: bytes, start: int, couplings: int = 0) -> Bits:
+    """A program_config_element of 5.1: centre, front pair, side pair, LFE (14496-3 table 4.2)."""
+    bits.u(4, 0).u(2, 1).u(4, 3).u(4, 2).u(4, 1).u(4, 0).u(2, 1).u(3, 1).u(4, couplings)
+    for width, value in ((4, 9), (4, 10), (3, 5)):
+        bits.flag(mixdowns)
+        if mixdowns:
+            bits.u(width, value)
+    bits.flag(False).u(4, 0).flag(True).u(4, 1).flag(True).u(4, 2)  # front, front, side
+    bits.u(4, 3).u(4, 4)  # LFE, associated data
+    for number in range(couplings):
+        bits.flag(number % 2).u(4, number)
+    width = len(bits.raw("").bits) - start
+    bits.u(-width % 8, 0)
+    bits.u(8, len(comment))
+    for byte in comment:
+        bits.u(8, byte)
+    return bits
+
+
+@pytest.mark.parametrize("crc", [False, True])
+@pytest.mark.parametrize(("mixdowns", "couplings"), [(False, 0), (True, 0), (True, 3)])
+@pytest.mark.parametrize("comment", [b"", b"made by hand"])
+def test_aac_format_with_program_config_element(
+    crc: bool, mixdowns: bool, couplings: int, comment: bytes
+) -> None:
+    """Without a channel configuration, the frame's program config element moves into the
+    AudioSpecificConfig, where it is aligned anew, with its comment."""
+    wishes: dict[str, Any] = {"mixdowns": mixdowns, "couplings": couplings, "comment": comment}
+    block = _pce(Bits().u(3, 5), start=0, **wishes)  # ID_PCE in front: aligned to the block
+    frame = adts_frame(block.pack() + b"\x21\x42", channels=0, crc=crc)
+    found = aac_format(frame)
+    expected = Bits().u(5, 2).u(4, 3).u(4, 0).u(3, 0)
+    assert found.config == _pce(expected, start=0, **wishes).pack()
+    assert found.channels == 6
+    assert aac_format_of(found.config).config == found.config
+
+
+def test_aac_format_without_channels() -> None:
+    """A frame that has neither a channel configuration nor a program config element is refused."""
+    with pytest.raises(BitstreamError):
+        aac_format(adts_frame(b"\x21\x42", channels=0))
+    with pytest.raises(BitstreamError):
+        aac_format(adts_frame(b"\xa0", channels=0))  # ends within the element
+
+
+@pytest.mark.parametrize(
+    "audio", [Audio(), Audio(sample_rate=44_100, channels=1), Audio(channels=6)]
+)
+def test_aac_format_of_real_frames(audio: Audio) -> None:
+    """The configuration is the one that libavcodec's encoder announces itself."""
+    encoder = av.CodecContext.create("aac", "w")
+    assert isinstance(encoder, av.AudioCodecContext)
+    encoder.sample_rate, encoder.format = audio.sample_rate, "fltp"
+    encoder.layout = {1: "mono", 2: "stereo", 6: "5.1"}[audio.channels]
+    encoder.open()
+    found = aac_format(_first_packet("aac", audio))
+    announced = bytes(encoder.extradata or b"")
+    assert found.config == announced[: len(found.config)]
+    assert (found.sample_rate, found.channels) == (audio.sample_rate, audio.channels)
+
+
+def _config(*fields: tuple[int, int]) -> bytes:
+    bits = Bits()
+    for width, value in fields:
+        bits.u(width, value)
+    return bits.pack()
+
+
+@pytest.mark.parametrize(
+    ("config", "rate", "channels", "samples", "mime"),
+    [
+        (_config((5, 2), (4, 3), (4, 2), (3, 4)), 48_000, 2, 960, "mp4a.40.2"),
+        (_config((5, 2), (4, 15), (24, 50_000), (4, 1), (3, 0)), 50_000, 1, 1024, "mp4a.40.2"),
+        # SBR and PS, signalled in front of AAC-LC: the rate is that of the core
+        (
+            _config((5, 5), (4, 6), (4, 2), (4, 3), (5, 2), (3, 0)),
+            24_000,
+            2,
+            1024,
+            "mp4a.40.5",
+        ),
+        (
+            _config((5, 29), (4, 6), (4, 1), (4, 15), (24, 48_000), (5, 2), (3, 0)),
+            24_000,
+            1,
+            1024,
+            "mp4a.40.29",
+        ),
+        # an escaped object type (xHE-AAC), whose frame length is told otherwise
+        (_config((5, 31), (6, 10), (4, 3), (4, 2), (3, 7)), 48_000, 2, 1024, "mp4a.40.42"),
+        (_config((5, 2), (4, 4), (4, 0), (3, 0)), 44_100, 2, 1024, "mp4a.40.2"),
+    ],
+)
+def test_aac_format_of_config(
+    config: bytes, rate: int, channels: int, samples: int, mime: str
+) -> None:
+    """An AudioSpecificConfig of an MP4 is read, and kept as it is."""
+    found = aac_format_of(config)
+    assert (found.sample_rate, found.channels, found.frame_samples) == (rate, channels, samples)
+    assert (found.rfc6381, found.config) == (mime, config)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [b"", b"\x11", _config((5, 2), (4, 13), (4, 2)), _config((5, 2), (4, 15), (24, 0), (4, 2))],
+)
+def test_aac_format_of_config_that_is_none(config: bytes) -> None:
+    """A configuration that is cut or has a reserved rate is refused."""
+    with pytest.raises(BitstreamError):
+        aac_format_of(config)
+
+
+# -- AC-3 ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "lfe", "channels"),
+    [
+        (0, 0, 2),
+        (1, 0, 1),
+        (2, 0, 2),
+        (2, 1, 3),
+        (3, 0, 3),
+        (4, 1, 4),
+        (5, 0, 4),
+        (6, 1, 5),
+        (7, 1, 6),
+    ],
+)
+def test_ac3_format(mode: int, lfe: int, channels: int) -> None:
+    """`dac3` repeats rate, version, modes, LFE and bit rate, wherever mix levels stand before."""
+    frame = ac3_frame(mode=mode, lfe=lfe, rate=1, size_code=0x1D, service=2)
+    found = parse_frame("ac3", frame)
+    dac3 = Bits().u(2, 1).u(5, 8).u(3, 2).u(3, mode).u(1, lfe).u(5, 0x1D >> 1).u(5, 0).pack()
+    assert found == AudioFormat(
+        codec="ac3",
+        sample_rate=44_100,
+        channels=channels,
+        frame_samples=1536,
+        config=dac3,
+        rfc6381="ac-3",
+    )
+
+
+@pytest.mark.parametrize(("version", "rate"), [(6, 48_000), (8, 48_000), (9, 24_000), (10, 12_000)])
+def test_ac3_format_of_versions(version: int, rate: int) -> None:
+    """Versions 9 and 10 run at half and a quarter of the rate."""
+    assert parse_frame("ac3", ac3_frame(version=version)).sample_rate == rate
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x0b\x77\0\0",
+        b"\x0b\x78" + ac3_frame()[2:],
+        ac3_frame(rate=3),
+        ac3_frame(version=16),
+    ],
+)
+def test_ac3_format_that_is_none(frame: bytes) -> None:
+    """No sync word, a reserved rate, E-AC-3's version, or too short."""
+    with pytest.raises(BitstreamError):
+        parse_frame("ac3", frame)
+
+
+# -- E-AC-3 ----------------------------------------------------------------------------------------
+
+
+def _dec3(
+    data_rate: int,
+    *substreams: tuple[int, int, int, int, int | None],
+    version: int = 16,
+) -> bytes:
+    """Substreams: fscod, bsmod, acmod, lfeon, chan_loc (None: no dependent substream)."""
+    bits = Bits().u(13, data_rate).u(3, len(substreams) - 1)
+    for rate, service, mode, lfe, locations in substreams:
+        bits.u(2, rate).u(5, version).u(1, 0).u(1, 0).u(3, service).u(3, mode).u(1, lfe).u(3, 0)
+        if locations is None:
+            bits.u(4, 0).u(1, 0)
+        else:
+            bits.u(4, 1).u(9, locations)
+    return bits.pack()
+
+
+def test_eac3_format() -> None:
+    """`dec3` of one independent substream."""
+    found = parse_frame("eac3", eac3_frame(mode=7, lfe=1, size=768))
+    assert found == AudioFormat(
+        codec="eac3",
+        sample_rate=48_000,
+        channels=6,
+        frame_samples=1536,
+        config=_dec3(192, (0, 0, 7, 1, None)),
+        rfc6381="ec-3",
+    )
+
+
+@pytest.mark.parametrize(("code", "blocks"), [(0, 1), (1, 2), (2, 3), (3, 6)])
+def test_eac3_format_of_short_frames(code: int, blocks: int) -> None:
+    """Frames of fewer than six blocks are shorter, at a data rate that is as high."""
+    frame = eac3_frame(blocks=code, size=128 * blocks)
+    assert eac3_blocks(frame) == blocks
+    found = parse_frame("eac3", frame)
+    assert found.frame_samples == 256 * blocks
+    assert found.config == _dec3(192, (0, 0, 2, 0, None))
+
+
+def test_eac3_format_of_joined_frames() -> None:
+    """A sample of an MP4 holds six blocks, in as many frames as it takes."""
+    packet = eac3_frame(blocks=1, size=256) * 3
+    assert eac3_blocks(memoryview(packet)) == 6
+    found = parse_frame("eac3", packet)
+    assert found.frame_samples == 1536
+    assert found.config == _dec3(192, (0, 0, 2, 0, None))
+
+
+@pytest.mark.parametrize(("code", "rate"), [(0, 24_000), (1, 22_050), (2, 16_000)])
+def test_eac3_format_of_reduced_rates(code: int, rate: int) -> None:
+    """fscod 3 means half a rate and six blocks."""
+    found = parse_frame("eac3", eac3_frame(rate=3, blocks=code, size=512))
+    assert (found.sample_rate, found.frame_samples) == (rate, 1536)
+    assert found.config[2] >> 6 == 3
+
+
+# chanmap's bit, counted from the left, and the bit of chan_loc, counted from the right
+@pytest.mark.parametrize(
+    ("bit", "location", "more"),
+    [
+        (5, 0, 2), (6, 1, 2), (7, 2, 1), (8, 3, 1), (9, 4, 2), (10, 5, 2), (11, 6, 2), (12, 7, 1),
+        (14, 8, 1), (3, None, 0),
+    ],
+)  # fmt: skip
+def test_eac3_format_with_dependent_substream(bit: int, location: int | None, more: int) -> None:
+    """The channels that a dependent substream adds to 5.1 stand in chan_loc."""
+    packet = eac3_frame(mode=7, lfe=1, size=768)
+    packet += eac3_frame(stream_type=1, mode=2, size=384, channel_map=0x8000 >> bit)
+    found = parse_frame("eac3", packet)
+    expected = 0 if location is None else 1 << location
+    assert found.config == _dec3((768 + 384) * 8 * 48 // 1536, (0, 0, 7, 1, expected))
+    assert found.channels == 6 + more
+    assert found.frame_samples == 1536
+
+
+def test_eac3_format_with_dependent_substream_without_map() -> None:
+    """A dependent substream without a channel map is counted, and its places are not known."""
+    packet = eac3_frame(mode=7, lfe=1) + eac3_frame(stream_type=1, mode=2)
+    assert parse_frame("eac3", packet).config[-2:] == b"\x02\0"
+
+
+def test_eac3_format_with_two_programs() -> None:
+    """Each independent substream of a packet has its own part of `dec3`."""
+    packet = eac3_frame(mode=7, lfe=1, size=768) + eac3_frame(substream=1, mode=1, size=384)
+    found = parse_frame("eac3", packet)
+    assert found.config == _dec3(288, (0, 0, 7, 1, None), (0, 0, 1, 0, None))
+    assert (found.channels, found.frame_samples) == (6, 1536)
+
+
+# Metadata of every form: what stands behind it (Atmos) must come out all the same.
+
+_ATMOS = 16
+
+
+def _tail(bits: Bits) -> Bits:
+    """addbsi with the extension of ETSI TS 103 420 section 8.3.1."""
+    return bits.flag(True).u(6, 1).u(7, 0).flag(True).u(8, _ATMOS)
+
+
+@pytest.mark.parametrize("mode", range(8))
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("blocks", range(4))
+@pytest.mark.parametrize("stream_type", [0, 2])
+def test_eac3_format_with_metadata(mode: int, full: bool, blocks: int, stream_type: int) -> None:
+    """The service and the Atmos complexity are found behind all optional metadata."""
+    frame = eac3_frame(
+        stream_type=stream_type,
+        blocks=blocks,
+        mode=mode,
+        lfe=1,
+        size=768,
+        rest=_metadata(mode, blocks=blocks, stream_type=stream_type, full=full, mixing=3),
+    )
+    found = parse_frame("eac3", frame)
+    assert found.config[-2:] == bytes([1, _ATMOS])
+    assert found.config[3] >> 4 & 7 == 5
+
+
+@pytest.mark.parametrize("mixing", range(4))
+def test_eac3_format_with_mixing(mixing: int) -> None:
+    """All four forms of mixing data are passed over."""
+    rest = _metadata(7, blocks=3, stream_type=0, full=True, mixing=mixing)
+    found = parse_frame("eac3", eac3_frame(mode=7, lfe=1, size=768, rest=rest))
+    assert found.config[-2:] == bytes([1, _ATMOS])
+
+
+def test_eac3_format_with_metadata_of_dependent_substream() -> None:
+    """A dependent substream's mixing metadata is shorter, and Atmos may stand there."""
+    rest = _metadata(2, blocks=0, stream_type=1, full=True, mixing=0)
+    packet = eac3_frame(mode=7, lfe=1, blocks=0, size=256)
+    packet += eac3_frame(stream_type=1, mode=2, lfe=1, blocks=0, channel_map=0x200, rest=rest)
+    found = parse_frame("eac3", packet)
+    assert found.config[-2:] == bytes([1, _ATMOS])
+    assert found.channels == 8
+
+
+@pytest.mark.parametrize("mode", [0, 1, 7])
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_eac3_format_with_empty_mixing(mode: int, blocks: int) -> None:
+    """Mixing metadata of which every optional part is missing."""
+
+    def rest(bits: Bits) -> None:
+        bits.flag(True)
+        bits.u({0: 0, 1: 0, 7: 14}[mode], 0).flag(False)  # lfemixlevcode
+        bits.u(2 if mode == 0 else 1, 0).flag(False).u(2, 0)
+        bits.u({0: 2, 1: 1, 7: 0}[mode], 0).flag(False)  # paninfo, frmmixcfginfoe
+        bits.flag(False).u(1 if blocks != 3 else 0, 0)
+        _tail(bits)
+
+    frame = eac3_frame(mode=mode, lfe=1, blocks=blocks, rest=rest)
+    assert parse_frame("eac3", frame).config[-2:] == bytes([1, _ATMOS])
+
+
+def test_eac3_format_of_reduced_rate_with_metadata() -> None:
+    """At a reduced rate there is no sourcefscod."""
+    rest = _metadata(7, blocks=3, stream_type=0, full=True, mixing=2, source_rate=False)
+    frame = eac3_frame(rate=3, blocks=0, mode=7, lfe=1, size=768, rest=rest)
+    assert parse_frame("eac3", frame).config[-2:] == bytes([1, _ATMOS])
+
+
+def _metadata(
+    mode: int, *, blocks: int, stream_type: int, full: bool, mixing: int, source_rate: bool = True
+) -> Write:
+    """Write everything from mixmdate on, ETSI TS 102 366 table E.1.2; bsmod is 5."""
+    twice = 2 if mode == 0 else 1
+
+    def mixing_metadata(bits: Bits) -> None:
+        if mode > 2:
+            bits.u(2, 1)
+        if mode & 1 and mode > 2:
+            bits.u(6, 0x15)
+        if mode & 4:
+            bits.u(6, 0x2A)
+        bits.flag(True).u(5, 9)  # lfemixlevcod
+        if stream_type != 0:
+            return
+        for _ in range(twice):
+            bits.flag(True).u(6, 1)
+        bits.flag(True).u(6, 2).u(2, mixing)
+        if mixing == 1:
+            bits.u(5, 3)
+        elif mixing == 2:
+            bits.u(12, 0xABC)
+        elif mixing == 3:
+            bits.u(5, 4)
+            for byte in range(6):
+                bits.u(8, 0xF0 | byte)
+        if mode < 2:
+            for _ in range(twice):
+                bits.flag(True).u(14, 0x1555)
+        bits.flag(True)  # frmmixcfginfoe
+        if blocks == 0:
+            bits.u(5, 7)
+        else:
+            for block in range((1, 2, 3, 6)[blocks]):
+                bits.flag(block % 2)
+                if block % 2:
+                    bits.u(5, 31)
+
+    def write(bits: Bits) -> None:
+        bits.flag(full)
+        if full:
+            mixing_metadata(bits)
+        bits.flag(True).u(3, 5).u(2, 1)  # infomdate, bsmod
+        if mode == 2:
+            bits.u(4, 9)
+        if mode >= 6:
+            bits.u(2, 2)
+        for _ in range(twice):
+            bits.flag(full)
+            if full:
+                bits.u(8, 0x77)
+        if source_rate:
+            bits.u(1, 0)
+        if stream_type == 0 and blocks != 3:
+            bits.u(1, 1)  # convsync
+        if stream_type == 2:
+            if blocks != 3:
+                bits.flag(full)
+            if blocks == 3 or full:
+                bits.u(6, 0x3F)
+        _tail(bits)
+
+    return write
+
+
+def test_eac3_format_without_atmos() -> None:
+    """Other additional information is not taken for the Atmos extension."""
+
+    def plain(bits: Bits) -> None:
+        bits.flag(False).flag(False).flag(True).u(6, 1).u(7, 0).flag(False).u(8, 99)
+
+    def short(bits: Bits) -> None:
+        bits.flag(False).flag(False).flag(True).u(6, 0).u(7, 0).flag(True)
+
+    for rest in (plain, short):
+        assert len(parse_frame("eac3", eac3_frame(rest=rest)).config) == 5
+
+
+@pytest.mark.parametrize("mode", [0, 2])
+def test_eac3_format_with_compression(mode: int) -> None:
+    """Compression words stand before the rest, two of them for two mono programs."""
+    rest = _metadata(mode, blocks=3, stream_type=0, full=False, mixing=0)
+    found = parse_frame("eac3", eac3_frame(mode=mode, lfe=1, compress=True, rest=rest))
+    assert found.config[-2:] == bytes([1, _ATMOS])
+
+
+def test_eac3_format_cut_in_metadata() -> None:
+    """What is informative may be missing: the entry is good without it."""
+    frame = eac3_frame(mode=7, lfe=1, size=12)
+    assert parse_frame("eac3", frame[:8]).config[2:5] == _dec3(0, (0, 0, 7, 1, None))[2:]
+
+
+def test_eac3_format_before_junk() -> None:
+    """What is no frame behind the first one is passed over."""
+    frame = eac3_frame(size=64)
+    assert parse_frame("eac3", frame + b"junk" * 8) == parse_frame("eac3", frame)
+    assert eac3_blocks(frame + b"\0") == 6
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\x0b\x77\0",
+        b"\x0b\x78" + eac3_frame()[2:],
+        eac3_frame(rate=3, blocks=3),
+        eac3_frame(stream_type=1),
+    ],
+)
+def test_eac3_format_that_is_none(frame: bytes) -> None:
+    """No sync word, a reserved rate, too short, or a dependent substream alone."""
+    with pytest.raises(BitstreamError):
+        parse_frame("eac3", frame)
+
+
+# -- MPEG audio ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "index", "rate"),
+    [
+        (3, 0, 44_100), (3, 1, 48_000), (3, 2, 32_000),
+        (2, 0, 22_050), (2, 1, 24_000), (2, 2, 16_000),
+        (0, 0, 11_025), (0, 1, 12_000), (0, 2, 8_000),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", range(4))
+def test_mp3_format(version: int, index: int, rate: int, mode: int) -> None:
+    """Rate, channels, frame length and object type follow from version, index and mode."""
+    assert parse_frame("mp3", mp3_frame(version=version, rate=index, mode=mode)) == AudioFormat(
+        codec="mp3",
+        sample_rate=rate,
+        channels=1 if mode == 3 else 2,
+        frame_samples=1152 if version == 3 else 576,
+        config=b"",
+        rfc6381="mp4a.6B" if version == 3 else "mp4a.69",
+    )
+
+
+@pytest.mark.parametrize(("layer", "name"), [(3, "mp1"), (2, "mp2"), (0, "mpeg audio")])
+def test_mp3_format_of_other_layers(layer: int, name: str) -> None:
+    """Layers I and II are refused by name: stream types do not tell them from layer III."""
+    with pytest.raises(UnsupportedCodec, match=f"layer {layer}") as caught:
+        parse_frame("mp3", mp3_frame(layer=layer))
+    assert name in caught.value.detail
+
+
+@pytest.mark.parametrize(
+    "frame", [b"", b"\xff\xfb\x90", b"\xfe\xfb\x90\0", mp3_frame(version=1), mp3_frame(rate=3)]
+)
+def test_mp3_format_that_is_none(frame: bytes) -> None:
+    """No sync word, a reserved version or rate, or too short."""
+    with pytest.raises(BitstreamError):
+        parse_frame("mp3", frame)
+
+
+# -- Opus and FLAC ---------------------------------------------------------------------------------
+
+
+def _extradata(encoder: str, **wishes: Any) -> bytes:
+    context = av.CodecContext.create(encoder, "w")
+    assert isinstance(context, av.AudioCodecContext)
+    context.sample_rate = wishes.get("rate", 48_000)
+    context.layout = wishes.get("layout", "stereo")
+    context.format = wishes.get("format", "s16")
+    context.open()
+    return bytes(context.extradata or b"")
+
+
+def test_opus_format() -> None:
+    """`dOps` has the fields of OpusHead in big-endian order and version 0."""
+    head = _extradata("libopus")
+    found = opus_format(head)
+    skip, rate = int.from_bytes(head[10:12], "little"), int.from_bytes(head[12:16], "little")
+    assert found.config == Bits().u(8, 0).u(8, 2).u(16, skip).u(32, rate).u(16, 0).u(8, 0).pack()
+    assert (found.codec, found.sample_rate, found.channels) == ("opus", 48_000, 2)
+    assert found.rfc6381 == "opus"
+
+
+def test_opus_format_of_surround() -> None:
+    """With a mapping family, the channel mapping follows."""
+    head = _extradata("libopus", layout="5.1")
+    found = opus_format(head)
+    assert found.channels == 6
+    assert head[18] == 1
+    assert found.config[10:] == head[18:]
+    assert len(head[18:]) == 1 + 2 + 6
+
+
+@pytest.mark.parametrize("head", [b"", b"OpusHead" + bytes(10), b"OpusTags" + bytes(20)])
+def test_opus_format_that_is_none(head: bytes) -> None:
+    """What is no identification header is refused."""
+    with pytest.raises(BitstreamError):
+        opus_format(head)
+
+
+@pytest.mark.parametrize(
+    ("rate", "layout", "channels"), [(44_100, "stereo", 2), (96_000, "mono", 1)]
+)
+def test_flac_format(rate: int, layout: str, channels: int) -> None:
+    """`dfLa` holds the STREAMINFO as its last metadata block."""
+    info = _extradata("flac", rate=rate, layout=layout)
+    found = flac_format(info)
+    assert (found.sample_rate, found.channels, found.rfc6381) == (rate, channels, "flac")
+    assert found.config == bytes(4) + b"\x80\0\0\x22" + info
+    assert found.frame_samples == int.from_bytes(info[2:4], "big")
+
+
+def test_flac_format_without_block_size() -> None:
+    """An unknown block size is taken for the usual one; what is cut is refused."""
+    info = bytearray(_extradata("flac"))
+    info[2:4] = b"\0\0"
+    assert flac_format(bytes(info)).frame_samples == 4096
+    info[10:13] = b"\0\0\0"
+    for damaged in (info[:33], info):
+        with pytest.raises(BitstreamError):
+            flac_format(bytes(damaged))
+
+
+# -- against libavcodec ----------------------------------------------------------------------------
+
+
+def _first_packet(codec: str, audio: Audio) -> bytes:
+    clip = make_clip(video=None, audio=(audio,), seconds=0.2)
+    with av.open(io.BytesIO(clip.data), "r", format="mpegts") as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.name == codec or codec == "mp3"
+        return next(bytes(packet) for packet in container.demux(stream) if packet.size)
+
+
+@pytest.mark.parametrize(
+    "audio",
+    [
+        Audio(codec="ac3", channels=1),
+        Audio(codec="ac3", channels=6, bitrate=192_000),
+        Audio(codec="ac3", sample_rate=32_000),
+        Audio(codec="eac3"),
+        Audio(codec="eac3", channels=6, sample_rate=44_100, bitrate=192_000),
+        Audio(codec="mp3", sample_rate=32_000, channels=1),
+        Audio(codec="mp3", sample_rate=16_000),
+        Audio(codec="mp3"),
+    ],
+)
+def test_format_of_real_frames(audio: Audio) -> None:
+    """Rate, channels and frame length are those that were encoded."""
+    found = parse_frame(audio.codec, _first_packet(audio.codec, audio))
+    assert (found.sample_rate, found.channels) == (audio.sample_rate, audio.channels)
+    samples = 576 if audio.sample_rate == 16_000 else 1152
+    assert found.frame_samples == (samples if audio.codec == "mp3" else 1536)
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3", "eac3", "mp3"])
+@given(frame=st.binary(max_size=60))
+def test_format_of_anything(codec: str, frame: bytes) -> None:
+    """Whatever comes is read or refused; nothing else is raised."""
+    starts: dict[str, bytes] = {"aac": b"\xff\xf1", "ac3": b"\x0b\x77", "eac3": b"\x0b\x77"}
+    for data in (frame, starts.get(codec, b"\xff\xfb") + frame):
+        try:
+            found = parse_frame(codec, data)
+        except (BitstreamError, UnsupportedCodec):
+            continue
+        assert found.sample_rate > 0
+        assert found.frame_samples > 0
+
+
+@pytest.mark.parametrize("read", [aac_format_of, opus_format, flac_format])
+@given(config=st.binary(max_size=60))
+def test_config_of_anything(read: Callable[[bytes], AudioFormat], config: bytes) -> None:
+    """Whatever an MP4 claims is read or refused; nothing else is raised."""
+    try:
+        found = read(config)
+    except BitstreamError:
+        return
+    assert found.sample_rate > 0
+    assert found.frame_samples > 0

@@ -1,0 +1,259 @@
+"""The command line, as a user has it: processes, files, exit codes, signals."""
+
+import asyncio
+import contextlib
+import json
+import os
+import pty
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import TIMEOUT_S, Conversation, ask, stream_target
+from tests.support.clips import hls, make_clip
+from tests.support.faults import Status, Truncate
+from tests.support.fidelity import assert_faithful
+from tests.support.origin import Gate, Origin
+from tests.support.served import LOOPBACK, Running, running
+
+PRIVATE = "--allow-private-addresses"
+
+
+@contextlib.asynccontextmanager
+async def clip_origin() -> AsyncIterator[tuple[Origin, str]]:
+    """An origin with a clip of 6 s, and the address of its playlist."""
+    async with Origin() as origin:
+        for path, body in hls(make_clip(seconds=6)).items():
+            origin.add(f"/{path}", body)
+        yield origin, origin.at("/media.m3u8")
+
+
+# -- serve -----------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def serving(**changes: str) -> AsyncIterator[tuple[Running, str]]:
+    environment = {**LOOPBACK, **changes}
+    async with running("proxy", "serve", "--port", "0", environment=environment) as run:
+        line = await run.until_said("listening on")
+        yield run, line.rpartition(" ")[2]
+
+
+@contextlib.asynccontextmanager
+async def serving_a_stream(
+    **changes: str,
+) -> AsyncIterator[tuple[Running, str, Conversation, Gate]]:
+    """A server with one stream under way, which the origin holds up until the gate opens."""
+    async with clip_origin() as (origin, url), serving(**changes) as (run, address):
+        gate = origin.hold("/segment2.ts", after_bytes=5000)
+        async with await Conversation.open(address) as conversation:
+            conversation.request(stream_target(url))
+            await gate.reached()
+            yield run, address, conversation, gate
+
+
+async def test_serve_answers_and_ends_with_sigterm() -> None:
+    """It says where it listens, serves the source, logs one line, and ends with exit code 0."""
+    async with clip_origin() as (_, url), serving() as (run, address):
+        reply = await ask(address, stream_target(url))
+        assert_faithful(make_clip(seconds=6).data, reply.body)
+        line = await run.until_said("outcome=complete")
+        assert f"bytes={len(reply.body)}" in line
+        run.process.send_signal(signal.SIGTERM)
+        assert await run.ended() == 0
+
+
+async def test_serve_lets_a_stream_finish_after_sigterm() -> None:
+    """Not ready at once, nothing new, and the running stream comes whole."""
+    async with serving_a_stream() as (run, address, conversation, gate):
+        run.process.send_signal(signal.SIGTERM)
+        await run.until_said("stopping")
+        assert (await ask(address, "/readyz")).status == 503
+        refused = await ask(address, stream_target())
+        assert (refused.status, refused.json()["code"]) == (503, "overloaded")
+        gate.open()
+        reply = await conversation.reply()
+        assert (reply.status, reply.ended) == (200, "complete")
+        assert await run.ended() == 0
+
+
+async def test_serve_cuts_a_stream_at_the_end_of_the_drain() -> None:
+    """What does not end in `drain_s` is cut visibly, and the exit code is still 0."""
+    async with serving_a_stream(REMUXD_SERVER__DRAIN_S="0.1") as (run, _, conversation, _gate):
+        run.process.send_signal(signal.SIGTERM)
+        assert (await conversation.reply()).ended == "cut"
+        await run.until_said("outcome=shutdown")
+        assert await run.ended() == 0
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM, signal.SIGTERM], [signal.SIGINT]])
+async def test_serve_ends_now_when_told_so(signals: list[signal.Signals]) -> None:
+    """A second SIGTERM, or Ctrl-C, does not wait."""
+    async with serving_a_stream(REMUXD_SERVER__DRAIN_S="3600") as (run, _, conversation, _gate):
+        for signum in signals:
+            run.process.send_signal(signum)
+            await run.until_said("stopping")
+        assert (await conversation.reply()).ended == "cut"
+        assert await run.ended() == 0
+
+
+async def test_serve_logs_json_when_told_so() -> None:
+    """With log.format = json each line is an object; the outcome's fields stand in it."""
+    changes = {"REMUXD_LOG__FORMAT": "json"}
+    async with (
+        clip_origin() as (origin, url),
+        running("proxy", "serve", "--port", "0", environment={**LOOPBACK, **changes}) as run,
+    ):
+        line = await run.until_said("listening on")
+        address = json.loads(line)["message"].rpartition(" ")[2]
+        origin.fault("/media.m3u8", Status(404))
+        await ask(address, stream_target(f"{url}?token=canary"))
+        outcome = json.loads(await run.until_said("source_not_found"))
+        assert (outcome["outcome"], outcome["status"]) == ("source_not_found", 404)
+        assert not [said for said in run.said if "canary" in said]
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"REMUXD_UPSTREAM__ALLOWED_HOSTS": ""}, "upstream.allowed_hosts"),
+        ({"REMUXD_UPSTREAM__ALLOWED_HOSTS": "*"}, "security.open_relay"),
+        ({"REMUXD_SERVER__PROT": "1"}, "server.prot"),
+        ({"REMUXD_CONFIG": "/nowhere/config.toml"}, "/nowhere/config.toml"),
+    ],
+)
+async def test_serve_refuses_a_bad_configuration(changes: dict[str, str], named: str) -> None:
+    """Exit code 78, one line that names the key, no traceback."""
+    async with running("proxy", "serve", environment={**LOOPBACK, **changes}) as run:
+        assert await run.ended() == 78
+    assert len(run.said) == 1
+    assert named in run.said[0]
+
+
+async def test_serve_on_a_port_that_is_taken() -> None:
+    """One line and exit code 1."""
+    async with Origin() as origin:
+        command = ("proxy", "serve", "--port", str(origin.port))
+        async with running(*command, environment=LOOPBACK) as run:
+            assert await run.ended() == 1
+    assert "in use" in run.said[-1]
+    assert not [line for line in run.said if "Traceback" in line]
+
+
+# -- save ------------------------------------------------------------------------------------------
+
+
+async def test_save_gives_the_file_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    """The file is the source, nothing else is left, and nothing is said off a terminal."""
+    target = tmp_path / "out.mp4"
+    async with clip_origin() as (_, url):
+        async with running("proxy", "save", url, PRIVATE, "-o", str(target)) as run:
+            assert await run.ended() == 0
+    assert_faithful(make_clip(seconds=6).data, target.read_bytes())
+    assert os.listdir(tmp_path) == ["out.mp4"]
+    assert run.said == []
+
+
+async def test_save_writes_to_standard_output() -> None:
+    """`-o -` gives the bytes and nothing but them."""
+    async with clip_origin() as (_, url):
+        async with running("proxy", "save", url, PRIVATE, "-o", "-") as run:
+            code, out = await run.finished()
+    assert code == 0
+    assert_faithful(make_clip(seconds=6).data, out)
+
+
+async def test_save_keeps_what_came_of_a_stream_that_breaks(tmp_path: Path) -> None:
+    """Exit code 1, the reason, and a `.part` instead of the file."""
+    target = tmp_path / "out.mp4"
+    target.write_bytes(b"an older one")
+    async with clip_origin() as (origin, url):
+        origin.fault("/segment2.ts", Truncate(5000))
+        async with running("proxy", "save", url, PRIVATE, "-o", str(target)) as run:
+            assert await run.ended() == 1
+    assert target.read_bytes() == b"an older one"
+    assert (tmp_path / "out.mp4.part").read_bytes()[4:8] == b"ftyp"
+    assert "out.mp4.part" in run.said[0]
+    assert "source_unavailable" in run.said[-1]
+    assert not [line for line in run.said if "Traceback" in line]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "named"),
+    [
+        (["http://127.0.0.1:9/a.m3u8"], 1, "forbidden"),
+        (["http://127.0.0.1:9/a.m3u8", PRIVATE], 1, "source_unavailable"),
+        (["nonsense"], 1, "`url`"),
+        (["http://127.0.0.1:9/a.m3u8", "--quality", "huge"], 1, "`quality`"),
+        ([], 2, "URL"),
+    ],
+)
+async def test_save_of_a_source_that_fails_leaves_nothing(
+    tmp_path: Path, arguments: list[str], code: int, named: str
+) -> None:
+    """One line says why, and no file is made."""
+    async with running("proxy", "save", *arguments, "-o", str(tmp_path / "out.mp4")) as run:
+        assert await run.ended() == code
+    assert os.listdir(tmp_path) == []
+    assert named in run.said[-1]
+    assert not [line for line in run.said if "Traceback" in line]
+
+
+async def test_save_shows_progress_on_a_terminal(tmp_path: Path) -> None:
+    """Bytes, seconds of media and speed, where somebody watches."""
+    master, slave = pty.openpty()
+    async with clip_origin() as (_, url):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "proxy", "save", url, PRIVATE, "-o", str(tmp_path / "out.mp4"),
+            stderr=slave, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
+        )  # fmt: skip
+        os.close(slave)
+        shown = asyncio.create_task(asyncio.to_thread(_read_all, master))
+        assert await asyncio.wait_for(process.wait(), TIMEOUT_S) == 0
+        text = (await shown).decode()
+    os.close(master)
+    assert "of 0:06" in text
+    assert "B/s" in text
+
+
+def _read_all(descriptor: int) -> bytes:
+    data = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while more := os.read(descriptor, 65536):
+            data += more
+    return data
+
+
+# -- inspect ---------------------------------------------------------------------------------------
+
+
+async def test_inspect_prints_a_table_or_json() -> None:
+    """The table is for people, `--json` is everything."""
+    async with clip_origin() as (_, url):
+        async with running("proxy", "inspect", url, PRIVATE) as run:
+            code, table = await run.finished()
+        assert code == 0
+        assert "copyable" in table.decode()
+        async with running("proxy", "inspect", url, PRIVATE, "--json") as run:
+            code, out = await run.finished()
+    report = json.loads(out)
+    assert (code, report["kind"], report["copyable"]) == (0, "media", True)
+
+
+async def test_inspect_shows_hostile_names_as_they_are() -> None:
+    """What a playlist says is no markup, and no terminal control."""
+    lines = [
+        "#EXTM3U",
+        '#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="[/bold] [red]",LANGUAGE="en"',
+        '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"',
+        "media.m3u8",
+    ]
+    async with clip_origin() as (origin, _):
+        url = origin.add("/main.m3u8", "\n".join(lines).encode())
+        async with running("proxy", "inspect", url, PRIVATE) as run:
+            code, table = await run.finished()
+    assert code == 0
+    assert "[/bold]" in table.decode()
