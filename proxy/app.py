@@ -28,6 +28,7 @@ from proxy.delivery import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN, Delivery, Rec
 from proxy.errors import (
     HttpVersionUnsupported,
     InvalidRequest,
+    LoopDetected,
     MethodNotAllowed,
     NotFound,
     Overloaded,
@@ -68,6 +69,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()  # exact origins; "*" = any; empty = no CORS headers
     base_path: str = ""  # where a reverse proxy has put us, such as "/media"; no slash at its end
     idle_client_s: float = 60.0  # a client that takes nothing for so long is cut, by the face
+    via: str = ""  # what our own requests carry in Via: one that comes with it has come back to us
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +205,8 @@ class App:
         return _json({"status": "ready", "streams": self.active})
 
     def _admit(self, request: Request, stream_id: str) -> tuple[query.Wish, Record]:
+        if self.settings.via and self.settings.via in request.header("via"):
+            raise LoopDetected
         wish = query.parse(request.query_string)
         slot = self._admission.enter(request.peer, request.header("x-forwarded-for"))
         return wish, Record(stream=stream_id, url=query.redact(wish.stream.url), slot=slot)

@@ -14,19 +14,13 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TransferSpeedColumn,
-)
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -127,13 +121,7 @@ def serve(file: str | None, host: str | None, port: int | None) -> None:
     refuses new streams and ends when the running ones have ended, or after server.drain_s; a
     second one, or Ctrl-C, ends now.
     """
-    config = Config.load(file)
-    told = {"host": host, "port": port}
-    server = config.server.model_copy(update={k: v for k, v in told.items() if v is not None})
-    config = config.model_copy(update={"server": server})
-    config.check_may_serve()
-    wiring.configure_logs(config)
-    _run(_serve(config))
+    _run(_serve(wiring.load(file, host=host, port=port)))
 
 
 async def _serve(config: Config) -> None:
@@ -199,30 +187,26 @@ def _progress(duration_s: float | None) -> Iterator[Callable[[bytes], None]]:
     if not console.is_terminal:
         yield lambda _: None
         return
-    columns = (
-        BarColumn(),
-        DownloadColumn(),
-        TextColumn("{task.fields[media]}"),
-        TransferSpeedColumn(),
-    )
+    columns = BarColumn(), DownloadColumn(), TextColumn("{task.fields[media]}")
+    position, began_s = Position(), time.monotonic()
     with Progress(*columns, console=console) as progress:
-        position, length = Position(), _clock(duration_s)
-        task = progress.add_task("", total=None, media=_clock(0))
+        task = progress.add_task("", total=None, media="")
+        shown = progress.tasks[task]
+
+        def show(done_bytes: int, seconds: float) -> None:
+            # How many bytes it will be is not known before the end: the bar goes by time.
+            total = done_bytes * duration_s / seconds if duration_s and seconds else None
+            elapsed_s = max(time.monotonic() - began_s, 0.001)
+            speed = f"{done_bytes / elapsed_s / 1e6:.1f} MB/s, {seconds / elapsed_s:.1f}x"
+            media = f"{_clock(seconds)} of {_clock(duration_s)}, {speed}"
+            progress.update(task, completed=done_bytes, total=total, media=media)
 
         def advance(part: bytes) -> None:
             position.feed(part)
-            media = f"{_clock(position.seconds)} of {length}"
-            progress.update(task, advance=len(part), media=media)
-            _estimate(progress, task, position.seconds, duration_s)
+            show(int(shown.completed) + len(part), position.seconds)
 
         yield advance
-
-
-def _estimate(progress: Progress, task: TaskID, seconds: float, duration_s: float | None) -> None:
-    """Fill the bar by time: how many bytes it will be is not known before the end."""
-    if duration_s and seconds:
-        done = progress.tasks[task].completed
-        progress.update(task, total=max(done, done * duration_s / seconds))
+        show(int(shown.completed), duration_s or position.seconds)
 
 
 def _clock(seconds: float | None) -> str:

@@ -8,19 +8,48 @@ open, and private addresses need `allow_private_addresses`.  A server is told by
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 from proxy import logs
 from proxy.app import App
-from proxy.config import Config, ConfigError
+from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.guard.addresses import AddressPolicy
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 from proxy.query import check_url
 
-__all__ = ["configure_logs", "inspect", "open_stream", "running_app"]
+__all__ = ["inspect", "load", "load_or_exit", "open_stream", "running_app"]
+
+
+def load(file: str | None = None, **server: Any) -> Config:
+    """Read the configuration of a server, check that it may serve, and set up the log.
+
+    Args:
+        file: instead of what REMUXD_CONFIG names.
+        server: keys of the section `server` that the command line overrides; None: it does not.
+
+    Raises:
+        ConfigError: naming the key.
+    """
+    config = Config.load(file)
+    told = {name: value for name, value in server.items() if value is not None}
+    config = config.model_copy(update={"server": config.server.model_copy(update=told)})
+    config.check_may_serve()
+    logs.configure(config.log_settings())
+    return config
+
+
+def load_or_exit() -> Config:
+    """As `load`, for servers that import us: a bad configuration ends the process, code 78."""
+    try:
+        return load()
+    except ConfigError as error:
+        sys.stderr.write(f"remuxd: {error}\n")
+        raise SystemExit(EXIT_CONFIG) from error
 
 
 @contextlib.asynccontextmanager
@@ -36,12 +65,7 @@ async def running_app(config: Config) -> AsyncIterator[App]:
     except ValueError as error:
         raise ConfigError(f"upstream: {error}") from error
     async with fetcher, Pipeline(fetcher, config.pipeline_settings()) as pipeline:
-        yield App(pipeline, config.app_settings())
-
-
-def configure_logs(config: Config) -> None:
-    """Make the log of this process look as `config` says."""
-    logs.configure(config.log_settings())
+        yield App(pipeline, replace(config.app_settings(), via=fetcher.settings.via))
 
 
 @contextlib.asynccontextmanager

@@ -17,7 +17,7 @@ from tests.support.clips import hls, make_clip
 from tests.support.faults import Status, Truncate
 from tests.support.fidelity import assert_faithful
 from tests.support.origin import Gate, Origin
-from tests.support.served import LOOPBACK, Running, running
+from tests.support.served import LOOPBACK, Running, curl, running
 
 PRIVATE = "--allow-private-addresses"
 
@@ -64,6 +64,17 @@ async def test_serve_answers_and_ends_with_sigterm() -> None:
         assert f"bytes={len(reply.body)}" in line
         run.process.send_signal(signal.SIGTERM)
         assert await run.ended() == 0
+
+
+@pytest.mark.parametrize(
+    ("version", "code"),
+    [("--http1.1", 18), ("--http1.0", 56)],  # partial file; failure receiving: connection reset
+)
+async def test_serve_makes_curl_fail_where_a_stream_breaks(version: str, code: int) -> None:
+    """A broken stream is no success for curl, whichever HTTP it speaks."""
+    async with clip_origin() as (origin, url), serving() as (_, address):
+        origin.fault("/segment2.ts", Truncate(5000))
+        assert (await curl(version, address + stream_target(url)))[0] == code
 
 
 async def test_serve_lets_a_stream_finish_after_sigterm() -> None:
@@ -146,6 +157,10 @@ async def test_serve_on_a_port_that_is_taken() -> None:
 # -- save ------------------------------------------------------------------------------------------
 
 
+def files(folder: Path) -> list[str]:
+    return sorted(file.name for file in folder.iterdir())
+
+
 async def test_save_gives_the_file_its_name_when_it_is_whole(tmp_path: Path) -> None:
     """The file is the source, nothing else is left, and nothing is said off a terminal."""
     target = tmp_path / "out.mp4"
@@ -153,7 +168,7 @@ async def test_save_gives_the_file_its_name_when_it_is_whole(tmp_path: Path) -> 
         async with running("proxy", "save", url, PRIVATE, "-o", str(target)) as run:
             assert await run.ended() == 0
     assert_faithful(make_clip(seconds=6).data, target.read_bytes())
-    assert os.listdir(tmp_path) == ["out.mp4"]
+    assert files(tmp_path) == ["out.mp4"]
     assert run.said == []
 
 
@@ -197,7 +212,7 @@ async def test_save_of_a_source_that_fails_leaves_nothing(
     """One line says why, and no file is made."""
     async with running("proxy", "save", *arguments, "-o", str(tmp_path / "out.mp4")) as run:
         assert await run.ended() == code
-    assert os.listdir(tmp_path) == []
+    assert files(tmp_path) == []
     assert named in run.said[-1]
     assert not [line for line in run.said if "Traceback" in line]
 
@@ -215,8 +230,8 @@ async def test_save_shows_progress_on_a_terminal(tmp_path: Path) -> None:
         assert await asyncio.wait_for(process.wait(), TIMEOUT_S) == 0
         text = (await shown).decode()
     os.close(master)
-    assert "of 0:06" in text
-    assert "B/s" in text
+    assert "0:06 of 0:06" in text
+    assert "MB/s" in text
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -1,8 +1,11 @@
 """The demo: it works, and its judge is able to condemn."""
 
+from __future__ import annotations  # av.Packet takes type arguments only in its stub
+
 import io
 import re
 from collections.abc import Callable
+from typing import Any
 
 import av
 import pytest
@@ -56,7 +59,7 @@ def test_clip_is_what_the_demo_says() -> None:
         assert any(packet.pts != packet.dts for packet in packets)
 
 
-def remuxed(data: bytes, keep: Callable[[av.Packet], bool], moved_s: float = 0.0) -> bytes:
+def remuxed(data: bytes, keep: Callable[[av.Packet[Any]], bool], moved_s: float = 0.0) -> bytes:
     """An MP4 of the video of `data`, made by libavformat, for the judge to look at."""
     out = io.BytesIO()
     with (

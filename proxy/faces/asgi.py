@@ -16,14 +16,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from proxy import wiring
 from proxy.app import CLIENT_IDLE, LOCAL, App, Delivery, Request, Response
-from proxy.config import EXIT_CONFIG, Config, ConfigError
 
 __all__ = ["AsgiApp", "create_app"]
 
@@ -39,13 +37,7 @@ def create_app() -> AsgiApp:
 
     Ends the process with code 78 and a message naming the key when the configuration is bad.
     """
-    try:
-        config = Config.load()
-        config.check_may_serve()
-    except ConfigError as error:
-        sys.stderr.write(f"remuxd: {error}\n")
-        raise SystemExit(EXIT_CONFIG) from error
-    wiring.configure_logs(config)
+    config = wiring.load_or_exit()
     return AsgiApp(lambda: wiring.running_app(config))
 
 

@@ -73,9 +73,9 @@ class Prefetcher:
     """Fetches the segments of one stream; use it for one `deliver`.
 
     `allowance` gives the bytes that may wait in memory now: it is asked again all the time, since a
-    stream's share changes while others come and go (a share that grows is noticed when a segment is
-    done).  Besides, each connection holds up to twice `Settings.read_buffer_bytes`.  `on_event` is
-    called on the event loop and must not raise.
+    stream's share changes while others come and go (one that grows is noticed when a segment is
+    done, or by `look_again`).  Besides, each connection holds up to twice
+    `Settings.read_buffer_bytes`.  `on_event` is called on the event loop and must not raise.
     """
 
     def __init__(
@@ -112,6 +112,11 @@ class Prefetcher:
         """
         self._wide = True
         _pulse(self._room)
+
+    def look_again(self) -> None:
+        """Make use of an allowance that has grown."""
+        _pulse(self._room)
+        _pulse(self._credit)
 
     async def deliver(self, segments: AsyncIterator[Segment], sink: Sink) -> None:
         """Fetch all of `segments` into `sink`; returns behind the end of the last one.

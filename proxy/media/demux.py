@@ -27,7 +27,9 @@ from proxy.media.section import Format, Input
 #   codec_whitelist  audio decoders only: no picture is decoded
 #   analyzeduration  1 µs: stop at the second packet of any stream
 #   probesize        the bound behind that, for streams in which nothing comes
-# `nobuffer` and a tiny probesize lose packets and are no alternatives.
+# `nobuffer` and a tiny probesize lose packets and are no alternatives.  In a transport stream,
+# `nofillin` keeps libavformat from making up times (from 0 on) for what comes before a stream's
+# first timestamp: they cannot be told from true ones.
 _OPTIONS = {
     "fpsprobesize": "0",
     "codec_whitelist": "aac,ac3,eac3,mp3float,mp3",
@@ -116,7 +118,11 @@ class Demuxer:
             _Tap(source, programs) if format == "mpegts" else source,
             "r",
             format=format,
-            options={**_OPTIONS, "format_whitelist": _WHITELIST.get(format, format)},
+            options={
+                **_OPTIONS,
+                **({"fflags": "+nofillin"} if format == "mpegts" else {}),
+                "format_whitelist": _WHITELIST.get(format, format),
+            },
             io_open=_deny,
             buffer_size=_BUFFER_BYTES,
         )
@@ -200,7 +206,8 @@ def _matches(language: str | None, wish: str) -> bool:
     if not language:
         return False
     wish = wish.lower().split("-")[0]
-    return language == wish or language in _ISO_639_1.get(wish, ())
+    same = (codes for two, codes in _ISO_639_1.items() if wish == two or wish in codes)
+    return language in (wish, *next(same, ()))
 
 
 # ISO 639-1 → the terminological and bibliographic codes of ISO 639-2, for common audio tracks.

@@ -151,7 +151,7 @@ class _Remux:
             reading = [feed for feed in self._feeds if not feed.exhausted]
             if not reading or self._has_ended():
                 break
-            feed = min(reading, key=self._urgency)
+            feed = reading[0] if len(reading) == 1 else min(reading, key=self._urgency)
             packet = feed.packet()
             if packet is not None:
                 self._add(feed, packet)

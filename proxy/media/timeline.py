@@ -63,12 +63,16 @@ class TrackTimeline:
     ) -> None:
         self.timescale = timescale
         self.source_timescale = source_timescale or timescale
-        self._frame_ticks = frame_ticks
+        self._frame_ticks: Fraction | int = frame_ticks
         self._reorder_frames = reorder_frames
         self._steady = steady
         self._modulus = modulus
         self._reference: int | None = None  # a time near which the first one must lie
-        self._ahead = _JUMP_AHEAD_S * self.source_timescale
+        self._jump_ahead = _JUMP_AHEAD_S * self.source_timescale
+        self._ahead = self._jump_ahead
+        self._behind = -_JUMP_BACK_S * self.source_timescale
+        self.frame_ticks = self._output_ticks()
+        self._reorders = False  # whether pictures have come out of order
         self._anchor: int | None = None  # the last decode time the source stated
         self._since_anchor = 0  # packets since then
         self._filled: int | None = None  # the last decode time, stated or found
@@ -105,48 +109,72 @@ class TrackTimeline:
         Raises:
             TimelineJumped: the clock stepped back by more than a second, or ahead by more than ten.
         """
-        pts, dts = self._unwrapped(pts), self._unwrapped(dts)
-        expected = self._expected()
+        if self._modulus is not None:
+            pts, dts = self._unwrapped(pts), self._unwrapped(dts)
+        filled = self._filled
         if self._steady and dts is not None and self._is_stale(dts):
             pts = dts = None
-        if dts is None:
-            dts = pts if pts is not None and (self._steady or expected is None) else expected
-            if dts is None:
-                dts = 0
-            elif pts is not None and dts > pts:
-                dts = pts
-            stated = pts is not None and dts == pts
-        else:
-            stated = True
-        if self._filled is not None:
-            step = dts - self._filled
-            if step < -_JUMP_BACK_S * self.source_timescale or step > self._ahead:
+        stated = dts is not None
+        if dts is None or (self._reorders and dts == pts and self._is_undecided(dts)):
+            dts, stated = self._found(pts)
+        if filled is not None:
+            step = dts - filled
+            # A time that was found may lie too far ahead: only what was stated can be stepped back
+            # from.
+            back = dts - self._anchor if self._anchor is not None else step
+            if back < self._behind or step > self._ahead:
                 raise TimelineJumped(f"the clock jumped by {step / self.source_timescale:.3f} s")
+            if stated and step > 0 and not self._steady and step != self._frame_ticks:
+                self._frame_ticks = step
+                self.frame_ticks = self._output_ticks()
         if stated:
-            if not self._steady and self._filled is not None and dts > self._filled:
-                self._frame_ticks = Fraction(dts - self._filled)
             self._anchor, self._since_anchor = dts, 1
         else:
             self._since_anchor += 1
         self._filled = dts
-        self._ahead = _JUMP_AHEAD_S * self.source_timescale
-        return (dts if pts is None else pts), dts
+        self._ahead = self._jump_ahead
+        if pts is None:
+            return dts + self._delay_ticks(), dts
+        if pts != dts and not self._steady:
+            self._reorders = True
+        return pts, dts
+
+    def _is_undecided(self, dts: int) -> bool:
+        """Whether a decode time that equals the presentation time may be none: a PES packet without
+        DTS says that they are equal, and some muxers leave it out of every one."""
+        expected = self._expected()
+        return expected is not None and dts > expected
+
+    def _delay_ticks(self) -> int:
+        """Return how long a picture usually waits between decoding and presentation."""
+        return round(self._reorder_frames * self._frame_ticks)
+
+    def _found(self, pts: int | None) -> tuple[int, bool]:
+        """Return a decode time for a packet that has none, and whether `pts` states it."""
+        expected = self._expected()
+        if pts is None:
+            return expected or 0, False
+        if self._steady or expected is None or expected > pts:
+            return pts, True
+        return expected, expected == pts
 
     def _unwrapped(self, value: int | None) -> int | None:
         reference = self._filled if self._filled is not None else self._reference
-        if value is None or reference is None or self._modulus is None:
+        modulus = self._modulus
+        if value is None or reference is None or modulus is None:
             return value
-        return nearest(value, reference, self._modulus)
+        if -modulus < 2 * (value - reference) < modulus:
+            return value
+        return nearest(value, reference, modulus)
 
     def _is_stale(self, dts: int) -> bool:
-        """Whether an audio frame claims to begin no later than the one before.
+        """Whether an audio frame claims to begin where the last one did that stated a time.
 
-        libavformat does that until it knows the sample rate: it repeats the last time that was
-        stated.  A frame cannot begin there, whoever says so; the sample count tells where it does.
+        libavformat does that until it knows the sample rate.  A frame cannot begin there, whoever
+        says so; the sample count tells where it does.  A step back is another matter: the frames
+        behind it are where they say, or the track would stay late for good.
         """
-        if self._filled is None:
-            return False
-        return self._filled - _JUMP_BACK_S * self.source_timescale <= dts <= self._filled
+        return dts == self._anchor
 
     def _expected(self) -> int | None:
         if self._anchor is None:
@@ -155,8 +183,9 @@ class TrackTimeline:
 
     def fill_backwards(self, count: int, following: Times) -> list[Times]:
         """Return the times of `count` packets before the first one whose times are stated."""
+        delay = self._delay_ticks()
         return [
-            (time, time)
+            (time + delay, time)
             for time in (
                 following[1] - round((count - i) * self._frame_ticks) for i in range(count)
             )
@@ -222,15 +251,16 @@ class TrackTimeline:
         if dts <= self._placed:
             dts = self._placed + 1
         self._placed = dts
-        self._shown = max(self._shown, pts + self.frame_ticks)
+        shown = pts + self.frame_ticks
+        if shown > self._shown:  # noqa: PLR1730 - a call less for every packet
+            self._shown = shown
         return pts, dts
 
-    @property
-    def frame_ticks(self) -> int:
-        """What a packet lasts whose successor is not known, in ticks of the output."""
+    def _output_ticks(self) -> int:
+        """Return what a packet lasts whose successor is not known, in ticks of the output."""
         ticks = self._frame_ticks
         if self.source_timescale != self.timescale:
-            ticks = ticks * self.timescale / self.source_timescale
+            ticks = Fraction(ticks * self.timescale, self.source_timescale)
         return max(round(ticks), 1)
 
     @property

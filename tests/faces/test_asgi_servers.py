@@ -1,19 +1,16 @@
 """The ASGI application under real servers, in processes of their own, asked by curl and by us."""
 
-import asyncio
 import contextlib
-import shutil
 from collections.abc import AsyncIterator, Callable
 
 import pytest
 
-from tests.conftest import missing
-from tests.support.client import TIMEOUT_S, Conversation, ask, stream_target
+from tests.support.client import Conversation, ask, stream_target
 from tests.support.clips import hls, make_clip
 from tests.support.faults import Stall, Truncate
 from tests.support.fidelity import assert_faithful
 from tests.support.origin import Origin
-from tests.support.served import LOOPBACK, free_port, running, until_healthy, until_idle
+from tests.support.served import LOOPBACK, curl, free_port, running, until_healthy, until_idle
 
 FACTORY = "proxy.faces.asgi:create_app"
 CURL_PARTIAL_FILE = 18  # "transfer closed with outstanding read data remaining"
@@ -45,18 +42,6 @@ async def served(command: Callable[[int], tuple[str, ...]]) -> AsyncIterator[tup
         address = f"http://127.0.0.1:{port}"
         await until_healthy(address)
         yield origin, address
-
-
-async def curl(*arguments: str) -> tuple[int, bytes]:
-    """Return the exit code of curl and what it got."""
-    if shutil.which("curl") is None:
-        missing("curl")
-    process = await asyncio.create_subprocess_exec(
-        "curl", "-sS", *arguments,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
-    out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
-    return process.returncode or 0, out
 
 
 @pytest.mark.parametrize("command", SERVERS)

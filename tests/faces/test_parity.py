@@ -375,6 +375,16 @@ async def test_base_path_is_taken_off(serve: Serve) -> None:
         assert (await ask(address, "/mediastream")).status == 404
 
 
+async def test_request_that_came_back_is_508(serve: Serve) -> None:
+    """A request that carries our own Via, behind others, has gone in a circle."""
+    app = App(ScriptedPipeline(), Settings(via="1.1 remuxd-0a1b"))
+    async with serve(app) as address:
+        reply = await ask(address, TARGET, headers=(("Via", "1.1 cdn, 1.1 remuxd-0a1b"),))
+        assert (reply.status, reply.json()["code"]) == (508, "loop_detected")
+        other = await ask(address, TARGET, headers=(("Via", "1.1 remuxd-ffff"),))
+        assert other.status == 200
+
+
 async def test_connection_is_kept_for_the_next_request(serve: Serve) -> None:
     """After a whole answer the connection serves the next request."""
     async with (

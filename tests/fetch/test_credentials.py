@@ -1,5 +1,6 @@
 """Configured headers, TLS, and the HTTP proxy in between."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,24 @@ async def test_tls_bad_certificate(authority: Authority, identity: Identity) -> 
             with pytest.raises(SourceUnavailable, match="Certificate"):
                 await read(fetcher, url)
         assert origin.requests == []
+
+
+async def test_tls_not_spoken() -> None:
+    """A server that does not speak TLS where it was expected is unavailable, and is asked once."""
+    asked = 0
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.read(1)
+        writer.write(b"HTTP/1.1 400 What\r\n\r\n")
+        writer.close()
+
+    async with await asyncio.start_server(plain, "127.0.0.1", 0) as server, Fetcher(quick()) as f:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(SourceUnavailable, match="SSL"):
+            await read(f, f"https://127.0.0.1:{port}/")
+        assert asked == 1
 
 
 async def test_tls_handshake_stalls() -> None:

@@ -73,6 +73,7 @@ def later(seconds: float) -> str:
         ("7", 7),
         (" 0 ", 0),
         (later(-100), 0),
+        ("Wed, 21 Oct 2015 07:28:00 -0000", 0),
         ("soon", None),
         ("-3", None),
         ("\u0661", None),

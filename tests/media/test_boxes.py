@@ -3,6 +3,7 @@
 import io
 import struct
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -124,9 +125,9 @@ def test_video_entry() -> None:
     assert entry.kind == "avc1"
     assert entry.body[:24] == bytes(6) + b"\0\x01" + bytes(16)
     assert struct.unpack_from(">HHII", entry.body, 24) == (1280, 720, 0x480000, 0x480000)
-    assert entry.body[40:78] == b"\0\x01".rjust(6, b"\0") + bytes(32)[:0] + entry.body[46:78]
-    assert entry.body[46:78] == bytes(32)  # the compressor's name
-    found = {child.kind: child.body for child in parse(entry.body[82:])}
+    # frame_count, compressorname, depth, pre_defined
+    assert entry.body[36:78] == bytes(4) + b"\0\x01" + bytes(32) + b"\0\x18\xff\xff"
+    found = {child.kind: child.body for child in parse(entry.body[78:])}
     assert found == {
         "avcC": b"config",
         "colr": b"nclx" + bytes.fromhex("0009 0010 0009 80"),
@@ -293,7 +294,7 @@ def test_init_segment_read_by_libavformat() -> None:
     with av.open(io.BytesIO(data), "r", format="mp4") as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
         assert (video.codec_context.width, video.codec_context.height) == (1280, 720)
-        assert video.sample_aspect_ratio == 4 / 3
+        assert video.sample_aspect_ratio == Fraction(4, 3)
         assert video.codec_context.extradata == avcc([SPS], [PPS], picture)
         assert (video.codec_context.color_primaries, video.codec_context.color_range) == (1, 1)
         assert (audio.codec_context.sample_rate, audio.language) == (48_000, "deu")

@@ -1,9 +1,9 @@
 """The packets of a source, and of an output, in one form in which they can be compared.
 
-`expect` demuxes a source (MPEG-TS, packed audio or a fragmented MP4, in memory) with PyAV and says which tracks, packets and times its
-remux should have; `found` says the same of a track of an MP4.  What a muxer may add, move or drop
-(delimiters, filler, parameter sets, ADTS headers) is not in the payloads; parameter sets stand
-beside them.
+`expect` demuxes a source (MPEG-TS, packed audio or a fragmented MP4, in memory) with PyAV and says
+which tracks, packets and times its remux should have; `found` says the same of a track of an MP4.
+What a muxer may add, move or drop (delimiters, filler, parameter sets, ADTS headers) is not in the
+payloads; parameter sets stand beside them.
 """
 
 from __future__ import annotations  # av.Packet takes type arguments only in its stub
@@ -100,7 +100,8 @@ def _codec(stream: Any) -> str:
 
 def _expect_video(codec: str, raw: Sequence[av.Packet[Any]], config: bytes) -> Expected:
     packets: list[Packet] = []
-    length_bytes, configured = 0, []
+    length_bytes = 0
+    configured: list[bytes] = []
     if codec in elementary.IGNORED and config[:1] == b"\x01":  # a configuration record: an MP4
         read = elementary.read_avcc if codec == "h264" else elementary.read_hvcc
         length_bytes, configured = read(config)

@@ -4,6 +4,7 @@ servers in processes of their own."""
 import asyncio
 import contextlib
 import os
+import shutil
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -20,6 +21,7 @@ from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.guard.addresses import AddressPolicy
 from proxy.pipeline import Pipeline
+from tests.conftest import missing
 from tests.support.client import TIMEOUT_S, ask
 
 Serve = Callable[[App], AbstractAsyncContextManager[str]]  # yields the address
@@ -189,3 +191,15 @@ async def _streams(address: str) -> int | None:
         return None
     streams: int = reply.json()["streams"]
     return streams
+
+
+async def curl(*arguments: str) -> tuple[int, bytes]:
+    """Return the exit code of curl and what it got."""
+    if shutil.which("curl") is None:
+        missing("curl")
+    process = await asyncio.create_subprocess_exec(
+        "curl", "-sS", *arguments,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
+    return process.returncode or 0, out

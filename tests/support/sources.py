@@ -213,14 +213,14 @@ def stretches(sections: Sequence[Sequence[Expected]], output: bytes) -> list[Str
     out = []
     for number, tracks in enumerate(sections):
         pairs: dict[str, list[tuple[Packet, Packet]]] = {}
-        for track in tracks:
-            begin = taken[track.kind]
-            taken[track.kind] += len(track.packets)
-            theirs = got[track.kind][begin : taken[track.kind]]
-            ours = [packet.payload for packet in track.packets]
-            where = f"section {number}, {track.kind}"
+        for one in tracks:
+            begin = taken[one.kind]
+            taken[one.kind] += len(one.packets)
+            theirs = got[one.kind][begin : taken[one.kind]]
+            ours = [packet.payload for packet in one.packets]
+            where = f"section {number}, {one.kind}"
             assert [packet.payload for packet in theirs] == ours, f"{where}: other packets"
-            pairs[track.kind] = list(zip(track.packets, theirs, strict=True))
+            pairs[one.kind] = list(zip(one.packets, theirs, strict=True))
         out.append(_stretch(number, pairs))
     left = {kind: len(packets) - taken[kind] for kind, packets in got.items()}
     assert not any(left.values()), f"packets that no section has: {left}"

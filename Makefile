@@ -1,0 +1,57 @@
+# Every target sets up what it needs: `.venv` and the packages in it.
+#   make run [ARGS=--once]   the demo: an origin, the proxy, one stream fetched and judged
+#   make test [ARGS=...]     the tests
+#   make check               format, lint, types
+#   make bench               the measurements
+#   make soak                the tests that run for minutes
+#   make clean               forget all of it
+
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+# The first Python that is new enough.
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+.PHONY: run test check bench soak clean
+
+run: $(VENV)/.run
+	$(BIN)/remuxd demo $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -m "not soak" $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench.ttff $(ARGS)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# Debian has Python's venv module in a package of its own.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "remuxd needs Python 3.11 or newer." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) 2>/dev/null || { \
+		rm -rf $(VENV); \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			apt-get update -q && apt-get install -y -q --no-install-recommends python3-venv && \
+			$(PYTHON) -m venv $(VENV); \
+		else \
+			echo "Python's venv module is missing. On Debian: apt-get install python3-venv" >&2; \
+			exit 1; \
+		fi; }
+
+$(VENV)/.run: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[all]'
+	@touch $@ $(VENV)/.run
