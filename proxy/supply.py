@@ -87,12 +87,17 @@ class Supply:
             clock=clock,
         )
         self._segments = self._announced(segments)
-        self._prefetcher = Prefetcher(fetcher, allowance=lambda: self._allowance_bytes)
+        self._prefetcher = Prefetcher(
+            fetcher,
+            allowance=lambda: self._allowance_bytes,
+            skip_lost=request.on_gap == "skip",
+        )
 
     def share(self, ring_bytes: int, ahead_bytes: int) -> None:
         """Hold at most so many bytes in the ring, and in segments that were fetched ahead."""
         self.ring.capacity_bytes = max(ring_bytes, _SMALLEST_RING_BYTES)
         self._allowance_bytes = ahead_bytes
+        self._prefetcher.look_again()
 
     def widen(self) -> None:
         """The first fragment is out: fetch ahead, and let batches win over latency."""

@@ -103,6 +103,10 @@ class DecryptingSink:
                 await self._sink.write(rest)
         await self._sink.end(segment)
 
+    async def lost(self, segment: Segment) -> None:
+        self._decryptor = None
+        await self._sink.lost(segment)
+
 
 async def read_init_section(
     fetcher: Fetcher, keys: KeyRing, section: InitSection, sequence: int, max_bytes: int

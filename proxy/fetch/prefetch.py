@@ -24,6 +24,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
+from proxy.errors import (
+    SourceNotFound,
+    SourceTimeout,
+    SourceTooLarge,
+    SourceUnavailable,
+)
 from proxy.fetch.client import Fetcher
 from proxy.fetch.events import FetchEvent
 from proxy.fetch.transfer import Transfer
@@ -38,12 +44,14 @@ class Sink(Protocol):
     """Who takes the segments; awaiting it is backpressure, and its errors end the delivery.
 
     For each segment `begin`, then `write` for every chunk, then `end`; `begin` comes when the first
-    chunk is there (or when a segment turned out empty).
+    chunk is there (or when a segment turned out empty).  A segment that is skipped ends in `lost`
+    instead, whether it was begun or not.
     """
 
     async def begin(self, segment: Segment) -> None: ...
     async def write(self, chunk: bytes) -> None: ...
     async def end(self, segment: Segment) -> None: ...
+    async def lost(self, segment: Segment) -> None: ...
 
 
 class _SinkFailed(Exception):
@@ -66,7 +74,12 @@ class _Place:
     direct: bool = False  # the fetching task writes to the sink itself
     fetched: bool = False
     error: Exception | None = None
+    lost: bool = False  # the origin does not give it
     task: asyncio.Task[None] | None = None
+
+
+# What may be skipped: the origin has it not, or not in time.  A refusal of ours never is.
+_LOST = (SourceNotFound, SourceUnavailable, SourceTimeout, SourceTooLarge)
 
 
 class Prefetcher:
@@ -75,7 +88,9 @@ class Prefetcher:
     `allowance` gives the bytes that may wait in memory now: it is asked again all the time, since a
     stream's share changes while others come and go (one that grows is noticed when a segment is
     done, or by `look_again`).  Besides, each connection holds up to twice
-    `Settings.read_buffer_bytes`.  `on_event` is called on the event loop and must not raise.
+    `Settings.read_buffer_bytes`.  With `skip_lost` a segment that the origin does not give is left
+    out and the sink told; otherwise it ends the delivery.  `on_event` is called on the event loop
+    and must not raise.
     """
 
     def __init__(
@@ -83,11 +98,13 @@ class Prefetcher:
         fetcher: Fetcher,
         *,
         allowance: Callable[[], int],
+        skip_lost: bool = False,
         on_event: Callable[[FetchEvent], None] | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._settings = fetcher.settings
         self._allowance = allowance
+        self._skip_lost = skip_lost
         self._on_event = on_event
         self._line: deque[_Place] = deque()
         self._buffered_bytes = 0
@@ -200,23 +217,30 @@ class Prefetcher:
                     return
                 await self._queued.wait()
             place = self._line[0]
-            if place.error is not None:
+            if place.error is None:
+                await self._serve(place, sink)
+            if place.lost and self._skip_lost:
+                self._free(place, place.buffered_bytes)
+                await sink.lost(place.segment)
+            elif place.error is not None:
                 raise place.error
-            while place.buffer:
-                chunk = place.buffer.popleft()
-                self._free(place, len(chunk))
-                await self._write(place, chunk, sink)
-            place.direct = True
-            _pulse(self._credit)
-            assert place.task is not None
-            await asyncio.wait([place.task])
-            if place.error is not None:
-                raise place.error
-            if not place.begun:
-                await sink.begin(place.segment)
-            await sink.end(place.segment)
+            else:
+                if not place.begun:
+                    await sink.begin(place.segment)
+                await sink.end(place.segment)
             self._line.popleft()
             _pulse(self._room)
+
+    async def _serve(self, place: _Place, sink: Sink) -> None:
+        """Hand over what there is of a segment, and let its task hand over the rest."""
+        while place.buffer:
+            chunk = place.buffer.popleft()
+            self._free(place, len(chunk))
+            await self._write(place, chunk, sink)
+        place.direct = True
+        _pulse(self._credit)
+        assert place.task is not None
+        await asyncio.wait([place.task])
 
     async def _write(self, place: _Place, chunk: bytes, sink: Sink) -> None:
         if not place.begun:
@@ -250,6 +274,7 @@ class Prefetcher:
             place.error = failed.error
         except Exception as error:  # noqa: BLE001 - raised by `deliver`, in its turn
             place.error = error
+            place.lost = isinstance(error, _LOST)
         finally:
             place.fetched = True
             _pulse(self._room)

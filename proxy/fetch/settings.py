@@ -46,10 +46,7 @@ class Settings:
     segment_attempts: int = 3
     playlist_attempts: int = 3  # pages and init sections too
     key_attempts: int = 2
-    backoff_s: tuple[float, float] = (
-        0.25,
-        2.0,
-    )  # first and longest pause; doubled between, jittered
+    backoff_s: tuple[float, float] = (0.25, 2.0)  # first and longest pause; doubled in between
     retry_after_limit_s: float = 10.0  # an origin that asks for more is given up at once
     read_budget_s: float = 10.0  # no further attempt of a `read` is begun behind it
 

@@ -82,6 +82,9 @@ class _AudioPath:
     def feed(self, data: memoryview, *, keyframe: bool) -> Sample | None:  # noqa: ARG002
         return ((data,), len(data)) if self._is_same(data) else None
 
+    def begin_here(self) -> None:
+        pass
+
     def flush(self) -> Sample | None:
         return None
 

@@ -162,6 +162,8 @@ class Lane:
 
     def _begin_timeline(self) -> TrackTimeline:
         """Make the timeline, now that the path knows the format."""
+        if self._format not in (None, self.path.format):
+            raise SpliceIncompatible(f"another {self.kind} configuration in mid-stream")
         source_timescale = self._track.timescale
         if self._format is None and source_timescale > _FINEST_TIMESCALE and self.path.sample_rate:
             self.timescale = self.path.sample_rate
@@ -176,8 +178,6 @@ class Lane:
         if self._format is None:
             self._format = self.path.format
             self._entry_sets = self.path.parameter_sets
-        elif self._format != self.path.format:
-            raise SpliceIncompatible(f"another {self.kind} configuration in mid-stream")
         if self._earlier is not None:
             timeline.succeed(self._earlier, hole_s=self._hole_s)
         if self.near_s is not None and self._hole_s is None:
@@ -265,6 +265,7 @@ class Lane:
         before the last random access point at or before it is dropped."""
         if begin_s is not None and held.sync and held.present_s <= begin_s:
             self.drop_held()
+            self.path.begin_here()
         self.held.append(held)
         self.held_bytes += held.size
 

@@ -57,6 +57,10 @@ class Path(Protocol):
             BitstreamError: a parameter set is damaged.
         """
 
+    def begin_here(self) -> None:
+        """Say that the output begins with the sample fed last: nothing before it can be referred
+        to."""
+
     def flush(self) -> Sample | None:
         """Return the sample that was begun, incomplete as it is, at the end of the source."""
 

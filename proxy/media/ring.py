@@ -198,6 +198,8 @@ class RingBuffer:
         return [self._chunks[0], self._chunks[-1]] if self._chunks else []
 
     def _wait(self) -> None:
+        if self._has_something():
+            return  # it came before the lock did, and nobody was told to hurry
         self._reader_waits = True
         try:
             while not self._has_something() or not self._is_enough():

@@ -110,7 +110,7 @@ def _id3(head: bytes) -> tuple[int, int | None]:
         end = place + 10 + _synchsafe(head[place + 6 : place + 10])
         end += 10 if head[place + 5] & 0x10 else 0  # a footer (ID3v2.4 section 3.1)
         found = head.find(_TIMESTAMP_OWNER, place, end)
-        value = head[found + len(_TIMESTAMP_OWNER) : found + len(_TIMESTAMP_OWNER) + 8]
+        value = head[found + len(_TIMESTAMP_OWNER) : end][:8]
         if found >= 0 and len(value) == 8:
             clock = int.from_bytes(value, "big") & ((1 << 33) - 1)
         place = end

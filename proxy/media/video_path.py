@@ -117,6 +117,9 @@ class _NalPath:
                     sets.append(copy)
         self._sets.update(fresh)
 
+    def begin_here(self) -> None:
+        pass
+
     def flush(self) -> Sample | None:
         return None
 
@@ -218,6 +221,9 @@ class HevcPath(_NalPath):
         self._begun = True
         return True
 
+    def begin_here(self) -> None:
+        self._behind = False
+
     def _configure(self) -> None:
         vps, sps, pps = (self._sets[kind] for kind in self._parameter_sets)
         sequence = parse_hevc_sps(sps[0])
@@ -285,6 +291,9 @@ class Av1Path:
             self.left_out += 1
             return None
         return (data,), len(data)
+
+    def begin_here(self) -> None:
+        pass
 
     def flush(self) -> Sample | None:
         return None

@@ -70,6 +70,9 @@ class Collector:
         assert segment.sequence == self.current
         self.calls.append(f"end {self.current}")
 
+    async def lost(self, segment: Segment) -> None:
+        self.calls.append(f"lost {segment.sequence}")
+
     @property
     def body(self) -> bytes:
         """Everything, in the order in which it came."""

@@ -51,8 +51,10 @@ def serve(origin: Origin, **how: str) -> list[str]:
     ]
 
 
-def prefetcher(fetcher: Fetcher, *, allowance: int = 4 * MIB, wide: bool = True) -> Prefetcher:
-    subject = Prefetcher(fetcher, allowance=lambda: allowance)
+def prefetcher(
+    fetcher: Fetcher, *, allowance: int = 4 * MIB, wide: bool = True, skip_lost: bool = False
+) -> Prefetcher:
+    subject = Prefetcher(fetcher, allowance=lambda: allowance, skip_lost=skip_lost)
     if wide:
         subject.widen()
     return subject
@@ -765,3 +767,31 @@ async def test_events() -> None:
         assert isinstance(failed, SegmentFailed)
         assert (failed.sequence, failed.attempts) == (1, 2)
         assert "127.0.0.1" not in repr(events)
+
+
+# -- skipping --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [Status(404), Status(503), Truncate(5000), Reset()])
+async def test_deliver_skips_what_is_lost(fault: Fault) -> None:
+    """With `skip_lost` a segment that cannot be had is told to the sink, and the rest arrives."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        urls = serve(origin)
+        origin.fault("/2.ts", fault)
+        sink = Collector()
+        subject = prefetcher(fetcher, skip_lost=True)
+        await subject.deliver(source(*urls), sink)
+        ends = [call for call in sink.calls if not call.startswith("begin")]
+        assert ends == ["end 0", "end 1", "lost 2", *(f"end {n}" for n in range(3, 8))]
+        assert [bytes(sink.parts[n]) for n in range(3, 8)] == BODIES[3:]
+        assert subject.buffered_bytes == 0
+
+
+async def test_deliver_skips_no_failure_of_the_sink() -> None:
+    """What the sink raises ends the delivery, whatever may be skipped."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        urls = serve(origin)
+        sink = Collector(fails_at=150_000)
+        subject = prefetcher(fetcher, skip_lost=True)
+        with pytest.raises(ArithmeticError):
+            await subject.deliver(source(*urls), sink)

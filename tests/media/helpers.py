@@ -7,8 +7,11 @@ that stands behind it.
 
 from __future__ import annotations  # av.Packet takes type arguments only in its stub
 
+import asyncio
+import concurrent.futures
 import functools
 import io
+import threading
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any, Self
@@ -16,6 +19,8 @@ from typing import Any, Self
 import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
+
+from proxy.media.turn import TurnGate
 
 # -- bits ------------------------------------------------------------------------------------------
 
@@ -371,3 +376,60 @@ def mp3_frame(
     """Build the head of a frame of MPEG audio, ISO/IEC 11172-3 section 2.4.1.3."""
     bits = Bits().u(11, 0x7FF).u(2, version).u(2, layer).flag(True)
     return bits.u(4, bitrate).u(2, rate).u(2, 0).u(2, mode).u(6, 0).pack() + bytes(60)
+
+
+@functools.cache
+def movie_init() -> bytes:
+    """Return the start of an MP4 as libavformat writes it: H.264 and AAC, no samples."""
+    sink = io.BytesIO()
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    with av.open(sink, "w", format="mp4", options=options) as container:
+        picture = container.add_stream("libx264", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 64, "yuv420p"
+        container.add_stream("aac", rate=48_000)
+        container.start_encoding()
+    return sink.getvalue()
+
+
+# -- worker threads --------------------------------------------------------------------------------
+
+GUARD_S = 20.0  # against hanging; nothing waits so long
+
+
+class Worker:
+    """Runs one function on a thread, as a worker runs: holding the gate.  An exception comes out
+    of `result`."""
+
+    def __init__(self, gate: TurnGate, work: Callable[[], Any]) -> None:
+        self._gate = gate
+        self._work = work
+        self._outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            with self._gate:
+                result = self._work()
+        except BaseException as error:
+            self._outcome.set_exception(error)
+        else:
+            self._outcome.set_result(result)
+
+    @property
+    def is_done(self) -> bool:
+        return self._outcome.done()
+
+    async def result(self) -> Any:
+        """Wait for its end on the event loop."""
+        return await asyncio.wait_for(asyncio.wrap_future(self._outcome), GUARD_S)
+
+
+async def entered(gate: TurnGate) -> None:
+    """Return when a worker that holds the gate has let go of it: it waits for something."""
+
+    def pass_through() -> None:
+        with gate:
+            pass
+
+    await asyncio.wait_for(asyncio.to_thread(pass_through), GUARD_S)

@@ -333,6 +333,8 @@ def _check_pictures(
     wrong = [pair.number for pair in pairs if pair.wanted.key != pair.got.key]
     if wrong:
         yield Finding("sync", f"{len(wrong)} pictures are marked wrongly, first {wrong[0]}")
+    if one.codec not in elementary.IGNORED:
+        return
     # What counts is what is in force at each picture, whether it came in-band or in the avcC.
     _, configured = config_sets(one.codec, track)
     ours = list(sets_in_force(one.codec, one.sets, [pair.wanted for pair in pairs]))
