@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -237,7 +236,9 @@ def _read(model: type[Config], path: Path) -> dict[str, Any]:
         raise ConfigError(f"there is no file {path}")
     try:
         return TomlConfigSettingsSource(model, path)()
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise ConfigError(str(error)) from error
+    except ValueError as error:  # no TOML, or no UTF-8
         raise ConfigError(f"{path}: {error}") from error
 
 

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -173,6 +173,8 @@ class Delivery:
     async def _close(self) -> None:
         try:
             await self._stream.aclose()
+            if isinstance(self._parts, AsyncGenerator):
+                await self._parts.aclose()  # or the loop does it some time, in a task of its own
         except Exception:
             logger.exception("closing a stream failed")
         finally:

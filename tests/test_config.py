@@ -156,6 +156,14 @@ def test_load_refuses_a_bad_variable_naming_it(
         Config.load()
 
 
+def test_load_of_a_file_that_is_no_text(tmp_path: Path) -> None:
+    """Bytes that are no UTF-8 are told as such."""
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=r"config\.toml"):
+        Config.load(file)
+
+
 def test_load_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     """A missing file is an error, not an empty configuration."""
     with pytest.raises(ConfigError, match=r"nowhere\.toml"):

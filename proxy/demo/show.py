@@ -73,7 +73,8 @@ async def demo(*, seconds: int = 30, port: int | None = None, once: bool = False
         )
         console.print("[green]equal[/]" if equal else "[bold red]NOT equal[/]")
         if not once:
-            console.print(_addresses(origin, source, stream), highlight=False)
+            addresses = _addresses(origin, source, stream)
+            console.print(addresses, highlight=False, markup=False, soft_wrap=True)
             await _told_to_end()
     return equal
 

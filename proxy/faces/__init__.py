@@ -1,0 +1,1 @@
+"""Faces: each translates `app` to one kind of server, and knows nothing below it."""

@@ -89,7 +89,7 @@ class AsgiApp:
         finally:
             work.cancel()
             watch.cancel()
-            await asyncio.wait((work, watch))
+            await asyncio.gather(work, watch, return_exceptions=True)
         if not work.cancelled():
             work.result()  # raises StreamAborted: this is the cut
 

@@ -161,7 +161,7 @@ class _Handler:
         except ConnectionError:
             pass  # the client left while we were writing
         except asyncio.CancelledError:
-            _cut(request, patience_s=0)  # the server closes; when the client left this does nothing
+            _cut(request, patience_s=idle_s)  # the server closes; or the client left: then nothing
             raise
         finally:
             del self._running[task]

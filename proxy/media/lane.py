@@ -76,6 +76,7 @@ class Lane:
         self._section = Section()
         self._clock: int | None = None  # of the section, unwrapped
         self._entry_sets: Sequence[bytes] | None = None  # parameter sets of the sample entry
+        self._sets_change = False  # whether a section has had other ones
         self._format: object = None  # what the sample entry says; must stay
         self._timeline: TrackTimeline | None = None
         self._earlier: TrackTimeline | None = None
@@ -119,8 +120,10 @@ class Lane:
         self._hole_s = None if discontinuity else section.hole_s
         self._left_out += self.path.left_out
         self.path = path_for(track.codec, track.config, track.size)
-        if track.config and self._entry_sets not in (None, self.path.parameter_sets):
-            self.path.in_band = self.path.parameter_sets  # the sample entry has others
+        if track.config and self._entry_sets is not None:
+            self._sets_change |= self._entry_sets != self.path.parameter_sets
+            if self._sets_change:  # the sample entry has others, or a section in between had
+                self.path.in_band = self.path.parameter_sets
         if discontinuity:
             self.waits = self.waits or self.index >= 0
 
@@ -252,9 +255,14 @@ class Lane:
         first = self.held[0].times[0]
         return any(held.times[0] > first for held in self.held)
 
-    def is_idle(self) -> bool:
-        """Whether nothing at all has come of it that waits."""
-        return not self.waits or not (self.held or self._undated or self.path.left_out)
+    def is_idle(self, begin_s: Fraction | None = None) -> bool:
+        """Whether nothing has come of it that waits: nothing at all, or nothing behind `begin_s`
+        where a later beginning is wished."""
+        if not self.waits:
+            return True
+        if begin_s is not None:
+            return not self.held or self.held[-1].present_s < begin_s
+        return not (self.held or self._undated or self.path.left_out)
 
     def span_s(self) -> float:
         """Seconds of media that are held."""

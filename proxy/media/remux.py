@@ -266,6 +266,19 @@ class _Remux:
             self._zero_s = held.present_s
         return None if self._zero_s is None else self._zero_s + exact(self._wish.start_s)
 
+    def _follow_s(self, lane: Lane) -> Fraction | None:
+        """Where a lane that does not lead begins, as far as is known, in the source's time, where
+        a later beginning is wished: with the first picture."""
+        if self._fragmenter is not None or self._wish.start_s is None or lane.kind == "video":
+            return None
+        leader = next((other for other in self._lanes if other.kind == "video"), None)
+        return leader.held[0].present_s if leader is not None and leader.held else None
+
+    def _passes_s(self, lane: Lane) -> Fraction | None:
+        """What a lane has to have passed before it is known where it begins."""
+        begin_s = self._begin_s(lane)
+        return self._follow_s(lane) if begin_s is None else begin_s
+
     def _has_ended(self) -> bool:
         """Whether all tracks have passed the wished end."""
         return self._fragmenter is not None and all(
@@ -296,16 +309,17 @@ class _Remux:
 
     def _is_primed(self) -> bool:
         present = [lane for feed in self._feeds for lane in feed.lanes.values()]
-        unprimed = [lane for lane in present if lane.index >= 0 or self._fragmenter is None]
+        needed = [lane for lane in present if lane.index >= 0 or self._fragmenter is None]
         unprimed = [
-            lane for lane in unprimed if not (lane.waits and lane.is_primed(self._begin_s(lane)))
+            lane for lane in needed if not (lane.waits and lane.is_primed(self._passes_s(lane)))
         ]
         if not unprimed and all(feed.lanes for feed in self._feeds):
             return True
         if sum(lane.held_bytes for lane in self._lanes) > _PRIMING_BYTES:
             raise CorruptMedia(f"nothing could begin within {_PRIMING_BYTES} bytes")
-        waited_s = max((lane.span_s() for lane in present if lane.waits), default=0.0)
-        return waited_s >= SILENT_S and all(lane.is_idle() for lane in unprimed)
+        waiting = [lane for lane in present if lane.waits and self._follow_s(lane) is None]
+        waited_s = max((lane.span_s() for lane in waiting), default=0.0)
+        return waited_s >= SILENT_S and all(lane.is_idle(self._follow_s(lane)) for lane in unprimed)
 
     def _start(self) -> None:
         """Fix the shift and send what was held."""

@@ -403,6 +403,7 @@ class Worker:
     def __init__(self, gate: TurnGate, work: Callable[[], Any]) -> None:
         self._gate = gate
         self._work = work
+        self._began = threading.Event()
         self._outcome: concurrent.futures.Future[Any] = concurrent.futures.Future()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -410,8 +411,9 @@ class Worker:
     def _run(self) -> None:
         try:
             with self._gate:
+                self._began.set()
                 result = self._work()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - comes out of `result`
             self._outcome.set_exception(error)
         else:
             self._outcome.set_result(result)
@@ -424,9 +426,14 @@ class Worker:
         """Wait for its end on the event loop."""
         return await asyncio.wait_for(asyncio.wrap_future(self._outcome), GUARD_S)
 
+    async def waits(self) -> None:
+        """Return when it has begun and let go of the gate: it waits for something, or is done."""
+        assert await asyncio.to_thread(self._began.wait, GUARD_S)
+        await passed(self._gate)
 
-async def entered(gate: TurnGate) -> None:
-    """Return when a worker that holds the gate has let go of it: it waits for something."""
+
+async def passed(gate: TurnGate) -> None:
+    """Return when the gate was free for a moment."""
 
     def pass_through() -> None:
         with gate:

@@ -217,6 +217,18 @@ def test_fill_of_one_missing_decode_time(where: int) -> None:
     assert fill(timeline, stated) == times
 
 
+def test_fill_of_decode_times_that_equal_presentation() -> None:
+    """In a track that reorders, a decode time that equals the presentation time, and lies further
+    ahead than the rate says, is one that was left out."""
+    times = ticks(REORDERED, 9_000)
+    stated: list[Stated] = [*times[:4], (times[4][0], times[4][0]), *times[5:]]
+    timeline = video(reorder=1)
+    assert fill(timeline, stated) == times
+    plain = video(reorder=0)
+    hole: list[Stated] = [(0, 0), (3_600, 3_600), (36_000, 36_000)]
+    assert fill(plain, hole) == hole
+
+
 def test_fill_of_still_decode_times() -> None:
     """Decode times that stand still come out one tick apart, and catch up with the source."""
     stated: list[Stated] = [(7_200, 0), (10_800, 3_600), (14_400, 3_600), (18_000, 3_600)]
@@ -244,9 +256,11 @@ def test_fill_of_decode_times_behind_presentation() -> None:
 
 
 def test_fill_without_presentation_time() -> None:
-    """A packet that only states a decode time is shown then."""
-    assert video().fill(None, 500) == (500, 500)
+    """A packet that only states a decode time is shown then, or as much later as pictures are
+    reordered."""
     assert audio().fill(None, 500) == (500, 500)
+    assert video(reorder=0).fill(None, 500) == (500, 500)
+    assert video(3_600, reorder=2).fill(None, 500) == (7_700, 500)
 
 
 def test_fill_of_nothing() -> None:
