@@ -30,7 +30,7 @@ from pydantic_settings import (
 from proxy import admission, app, logs, pipeline
 from proxy.fetch import settings as fetch
 from proxy.guard.addresses import AddressPolicy
-from proxy.hls.lines import Limits as PlaylistLimits
+from proxy.hls.lines import Limits
 
 __all__ = ["EXIT_CONFIG", "Config", "ConfigError"]
 
@@ -40,7 +40,6 @@ MIB = 1024 * 1024
 
 _POLICY, _FETCH, _PIPELINE = AddressPolicy(), fetch.Settings(), pipeline.Settings()
 _APP, _ADMISSION, _LOGS = app.Settings(), admission.Settings(), logs.Settings()
-_PLAYLIST = PlaylistLimits()
 
 
 class ConfigError(Exception):
@@ -98,8 +97,8 @@ class LimitsSection(_Section):
     streams: Count = _PIPELINE.streams
     streams_per_client: Count = _ADMISSION.streams_per_client
     segment_bytes: Count = _FETCH.segment_bytes
-    playlist_bytes: Count = _PIPELINE.playlist_bytes
-    segments: Count = _PLAYLIST.segments
+    playlist_bytes: Count = _PIPELINE.playlists.size_bytes
+    segments: Count = _PIPELINE.playlists.text.segments
     idle_client_s: Annotated[float, Field(gt=0)] = _APP.idle_client_s
 
 
@@ -168,7 +167,6 @@ class Config(BaseSettings):
         """
         for key, is_default in (
             ("server.workers", self.server.workers == 1),
-            ("limits.segments", self.limits.segments == _PLAYLIST.segments),
             ("security.signing_keys", not self.security.signing_keys),
             ("security.require_signature", not self.security.require_signature),
             ("security.operator_token", not self.security.operator_token),
@@ -207,7 +205,10 @@ class Config(BaseSettings):
 
     def pipeline_settings(self) -> pipeline.Settings:
         return pipeline.Settings(
-            playlist_bytes=self.limits.playlist_bytes,
+            playlists=pipeline.PlaylistLimits(
+                size_bytes=self.limits.playlist_bytes,
+                text=Limits(segments=self.limits.segments),
+            ),
             streams=self.limits.streams,
             budget_bytes=self.memory.budget_bytes,
         )

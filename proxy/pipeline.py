@@ -37,10 +37,18 @@ from proxy.media.outlet import Outlet
 from proxy.media.remux import Counts, Wish, remux
 from proxy.media.ring import BridgeClosed
 from proxy.media.turn import TurnGate
-from proxy.plan import OnTrouble, Plan, StreamRequest, check, check_keys, make_plan
+from proxy.plan import OnTrouble, Plan, PlaylistLimits, StreamRequest, check, check_keys, make_plan
 from proxy.supply import Supply
 
-__all__ = ["MediaStream", "OnTrouble", "Pipeline", "Quality", "Settings", "StreamRequest"]
+__all__ = [
+    "MediaStream",
+    "OnTrouble",
+    "Pipeline",
+    "PlaylistLimits",
+    "Quality",
+    "Settings",
+    "StreamRequest",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +65,7 @@ _SMALLEST_SHARE_BYTES = 256 * KIB
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    playlist_bytes: int = 8 * MIB  # 4 h of 2 s segments with signed addresses are 4.3 MB
+    playlists: PlaylistLimits = field(default_factory=PlaylistLimits)
     streams: int = 200  # worker threads at a time
     budget_bytes: int = 64 * MIB  # of media in buffers, shared by all streams
     live: CursorSettings = field(default_factory=CursorSettings)
@@ -290,8 +298,7 @@ class Pipeline:
         return describe(plan, codecs=codecs, reason=reason)
 
     async def _plan(self, request: StreamRequest) -> Plan:
-        playlist_bytes = self._settings.playlist_bytes
-        return await make_plan(self._fetcher, request, playlist_bytes=playlist_bytes)
+        return await make_plan(self._fetcher, request, self._settings.playlists)
 
     async def _start(self, plan: Plan, request: StreamRequest) -> MediaStream:
         if len(self._streams) >= self._settings.streams:
@@ -309,7 +316,7 @@ class Pipeline:
                 fetcher=self._fetcher,
                 keys=keys,
                 gate=self._gate,
-                playlist_bytes=self._settings.playlist_bytes,
+                limits=self._settings.playlists,
                 live=self._settings.live,
                 clock=self._clock,
             )

@@ -22,6 +22,7 @@ from proxy.errors import (
 )
 from proxy.fetch.client import Fetcher, Resource
 from proxy.fetch.keys import check_supported
+from proxy.hls.lines import Limits
 from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Start
 from proxy.hls.parse import looks_like_playlist, parse_playlist
 from proxy.hls.select import Choice, Quality, choose
@@ -43,6 +44,14 @@ class StreamRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PlaylistLimits:
+    """How large a playlist may be."""
+
+    size_bytes: int = 8 * 1024 * 1024  # 4 h of 2 s segments with signed addresses are 4.3 MB
+    text: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
     """One media playlist, and how to load it again."""
 
@@ -51,10 +60,10 @@ class Source:
     imports: dict[str, str] = field(repr=False, default_factory=dict)  # for EXT-X-DEFINE
     start: Start | None = None  # EXT-X-START of the multivariant playlist
 
-    async def reload(self, fetcher: Fetcher, *, playlist_bytes: int) -> MediaPlaylist:
+    async def reload(self, fetcher: Fetcher, limits: PlaylistLimits) -> MediaPlaylist:
         """Fetch it again."""
-        found = await fetcher.read(self.address, max_bytes=playlist_bytes, what="playlist")
-        return _media_playlist(found, self.imports)
+        found = await fetcher.read(self.address, max_bytes=limits.size_bytes, what="playlist")
+        return _media_playlist(found, self.imports, limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +82,7 @@ class Plan:
         return self.sources[0].playlist
 
 
-async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes: int) -> Plan:
+async def make_plan(fetcher: Fetcher, request: StreamRequest, limits: PlaylistLimits) -> Plan:
     """Fetch the playlists that lead to the media the client wants.
 
     Raises:
@@ -82,10 +91,10 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes:
         PlaylistError, NoPlayableVariant, SourceNotFound, ...: as the rooms below raise them.
     """
     began_s = time.monotonic()
-    found = await fetcher.read(request.url, max_bytes=playlist_bytes, what="playlist")
+    found = await fetcher.read(request.url, max_bytes=limits.size_bytes, what="playlist")
     if not looks_like_playlist(found.body):
         raise _no_playlist(found)
-    playlist = parse_playlist(found.body, found.url)
+    playlist = parse_playlist(found.body, found.url, limits=limits.text)
     read_s = time.monotonic()
     if isinstance(playlist, MediaPlaylist):
         return Plan(
@@ -98,7 +107,7 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes:
     addresses = [choice.variant.uri]
     if rendition is not None:
         addresses = [rendition] if choice.audio_only else [*addresses, rendition]
-    sources = await _read_all(fetcher, addresses, playlist, playlist_bytes)
+    sources = await _read_all(fetcher, addresses, playlist, limits)
     return Plan(
         sources=tuple(sources),
         multivariant=playlist,
@@ -112,14 +121,14 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, *, playlist_bytes:
 
 
 async def _read_all(
-    fetcher: Fetcher, addresses: list[str], parent: MultivariantPlaylist, playlist_bytes: int
+    fetcher: Fetcher, addresses: list[str], parent: MultivariantPlaylist, limits: PlaylistLimits
 ) -> list[Source]:
     """Fetch media playlists side by side; the first failure ends the others."""
     imports = dict(parent.defines)
 
     async def read(address: str) -> Source:
-        found = await fetcher.read(address, max_bytes=playlist_bytes, what="playlist")
-        playlist = _media_playlist(found, imports)
+        found = await fetcher.read(address, max_bytes=limits.size_bytes, what="playlist")
+        playlist = _media_playlist(found, imports, limits)
         return Source(playlist=playlist, address=address, imports=imports, start=parent.start)
 
     if len(addresses) == 1:
@@ -132,10 +141,12 @@ async def _read_all(
     return [task.result() for task in tasks]
 
 
-def _media_playlist(found: Resource, imports: dict[str, str]) -> MediaPlaylist:
+def _media_playlist(
+    found: Resource, imports: dict[str, str], limits: PlaylistLimits
+) -> MediaPlaylist:
     if not looks_like_playlist(found.body):
         raise NotAPlaylist(f"{len(found.body)} bytes of {found.content_type or 'no type'}")
-    media = parse_playlist(found.body, found.url, imports=imports)
+    media = parse_playlist(found.body, found.url, imports=imports, limits=limits.text)
     if isinstance(media, MultivariantPlaylist):
         raise PlaylistError("a multivariant playlist leads to another one")
     return media

@@ -20,7 +20,7 @@ from proxy.hls.model import InitSection, MediaPlaylist, Segment
 from proxy.intake import Holes, Intake
 from proxy.media.ring import BridgeClosed, RingBuffer
 from proxy.media.turn import TurnGate
-from proxy.plan import Source, StreamRequest
+from proxy.plan import PlaylistLimits, Source, StreamRequest
 
 __all__ = ["Supply"]
 
@@ -44,7 +44,7 @@ class Supply:
         fetcher: the outgoing network.
         keys: those of the stream, shared by its playlists; belong to whoever made them.
         gate: let go of by the ring's reader while it waits.
-        playlist_bytes: the largest playlist that is read.
+        limits: how large a playlist may be.
         live: how live playlists are followed.
         clock: the time.
 
@@ -61,14 +61,14 @@ class Supply:
         fetcher: Fetcher,
         keys: KeyRing,
         gate: TurnGate,
-        playlist_bytes: int,
+        limits: PlaylistLimits,
         live: CursorSettings,
         clock: Clock,
     ) -> None:
         self.ring = RingBuffer(_SMALLEST_RING_BYTES, gate)
         self.holes = Holes()
         self._fetcher = fetcher
-        self._playlist_bytes = playlist_bytes
+        self._limits = limits
         self._source = source
         self._keys = keys
         self._allowance_bytes = 0
@@ -127,7 +127,7 @@ class Supply:
             yield segment
 
     async def _reload(self) -> MediaPlaylist:
-        return await self._source.reload(self._fetcher, playlist_bytes=self._playlist_bytes)
+        return await self._source.reload(self._fetcher, self._limits)
 
     async def _read_init(self, section: InitSection, sequence: int) -> bytes:
         return await read_init_section(

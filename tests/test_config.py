@@ -218,7 +218,6 @@ def test_check_may_serve_takes_hosts_or_the_open_relay(tmp_path: Path) -> None:
     ("section", "line"),
     [
         ("server", "workers = 2"),
-        ("limits", "segments = 10"),
         ("security", "signing_keys = ['a']"),
         ("security", "signing_keys = { a = { b = 'c' } }"),
         ("security", "require_signature = true"),

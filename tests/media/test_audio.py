@@ -31,10 +31,10 @@ from tests.support.clips import Audio, make_clip
 @pytest.mark.parametrize("crc", [False, True])
 def test_parse_adts(crc: bool) -> None:
     """All fields of the header are found; a CRC makes it two bytes longer."""
-    header = parse_adts(adts_frame(b"\x21" * 300, rate=4, channels=7, crc=crc, blocks=3))
+    header = parse_adts(adts_frame(b"\x21" * 5_000, rate=4, channels=7, crc=crc, blocks=3))
     assert (header.profile, header.rate_index, header.channel_configuration) == (1, 4, 7)
     assert header.header_size == (9 if crc else 7)
-    assert header.frame_size == header.header_size + 300
+    assert header.frame_size == header.header_size + 5_000
     assert header.raw_data_blocks == 3
     assert header.signature == (1, 4, 7)
 

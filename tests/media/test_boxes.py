@@ -222,6 +222,41 @@ def test_init_segment() -> None:
     assert not moov.one("mvex").all("mehd")
 
 
+_MATRIX = bytes.fromhex("00010000" + "00" * 12 + "00010000" + "00" * 12 + "40000000")
+
+
+def test_init_segment_fields() -> None:
+    """Every box byte by byte, where the standard leaves no choice (14496-12 section 8)."""
+    moov = movie().boxes[1]
+    mvhd = bytes(12) + bytes.fromhex("000003e8 00000000 00010000 0100") + bytes(10)
+    assert moov.one("mvhd").body == mvhd + _MATRIX + bytes(24) + b"\0\0\0\x03"
+    video, audio = moov.all("trak")
+    for trak, number, tail in (
+        (video, 1, "0000 0000 0000 0000"),
+        (audio, 2, "0000 0001 0100 0000"),  # layer, alternate group, volume
+    ):
+        tkhd = b"\0\0\0\x03" + bytes(8) + struct.pack(">I", number) + bytes(16)
+        assert trak.one("tkhd").body[:40] == tkhd + bytes.fromhex(tail)
+        assert trak.one("tkhd").body[40:76] == _MATRIX
+        stbl = trak.one("mdia", "minf", "stbl")
+        tables = [(child.kind, child.body) for child in stbl.children if child.kind != "stsd"]
+        assert tables == [
+            ("stts", bytes(8)),
+            ("stsc", bytes(8)),
+            ("stsz", bytes(12)),
+            ("stco", bytes(8)),
+        ]
+        dref = trak.one("mdia", "minf", "dinf", "dref").body
+        assert dref == b"\0\0\0\0\0\0\0\x01" + b"\0\0\0\x0curl \0\0\0\x01"
+    assert video.one("mdia", "minf", "vmhd").body == b"\0\0\0\x01" + bytes(8)
+    assert audio.one("mdia", "minf", "smhd").body == bytes(8)
+    assert video.one("mdia", "hdlr").body == bytes(8) + b"vide" + bytes(12) + b"VideoHandler\0"
+    assert audio.one("mdia", "hdlr").body == bytes(8) + b"soun" + bytes(12) + b"SoundHandler\0"
+    assert [trex.body for trex in moov.one("mvex").children] == [
+        struct.pack(">6I", 0, number, 1, 0, 0, 0) for number in (1, 2)
+    ]
+
+
 @pytest.mark.parametrize(
     ("language", "packed"),
     [("deu", "deu"), ("DEU", "deu"), (None, "und"), ("de", "und"), ("de1", "und"), ("äöü", "und")],

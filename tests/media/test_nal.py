@@ -120,6 +120,8 @@ def test_ue_too_long() -> None:
     """A code with more than 32 zeros in front is no code of the specification."""
     assert BitReader(Bits().u(32, 0).u(1, 1).u(32, 0).pack()).ue() == (1 << 32) - 1
     with pytest.raises(BitstreamError, match="Exp-Golomb"):
+        BitReader(Bits().u(33, 0).u(1, 1).u(33, 0).pack()).ue()
+    with pytest.raises(BitstreamError, match="Exp-Golomb"):
         BitReader(bytes(5) + b"\xff" * 10).ue()
 
 

@@ -159,13 +159,16 @@ def test_parse_h264_sps_with_too_many_buffers() -> None:
     assert picture.reorder_frames is None
 
 
+_RATIOS = (
+    (1, 1), (12, 11), (10, 11), (16, 11), (40, 33), (24, 11), (20, 11), (32, 11), (80, 33),
+    (18, 11), (15, 11), (64, 33), (160, 99), (4, 3), (3, 2), (2, 1),
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("aspect", "ratio"),
     [
-        ((1,), (1, 1)),
-        ((2,), (12, 11)),
-        ((14,), (4, 3)),
-        ((16,), (2, 1)),
+        *(((idc,), ratio) for idc, ratio in enumerate(_RATIOS, 1)),
         ((0,), None),
         ((17,), None),
         ((254,), None),

@@ -355,7 +355,7 @@ def spoilt(clip: Clip, what: str) -> bytes:
         "DTS ahead",
     ],
 )
-@pytest.mark.parametrize("start_s", [1.4, 50_000.0, WRAP_S - 2])
+@pytest.mark.parametrize("start_s", [1.4, WRAP_S - 2])
 def test_remux_spoilt_times(what: str, start_s: float) -> None:
     """Times that are missing or wrong are repaired; those that are right stay."""
     clip = make_clip(start_s=start_s)

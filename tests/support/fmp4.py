@@ -8,6 +8,7 @@ from __future__ import annotations  # av.Packet takes type arguments only in its
 
 import functools
 import io
+import itertools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -150,5 +151,5 @@ def _cut(data: bytes) -> Fmp4:
     starts = [box.offset for box in parse(data) if box.kind == "moof"]
     end = next((box.offset for box in parse(data) if box.kind == "mfra"), len(data))
     edges = [*starts, end]
-    pieces = tuple(data[a:b] for a, b in zip(edges, edges[1:], strict=False))
+    pieces = tuple(data[a:b] for a, b in itertools.pairwise(edges))
     return Fmp4(init=data[: starts[0]], segments=pieces)
