@@ -143,6 +143,7 @@ class Intake:
             Section(
                 format=found.format,
                 discontinuity=discontinuity,
+                group=segment.discontinuity_sequence,
                 hole_s=hole_s,
                 clock=found.clock,
             )

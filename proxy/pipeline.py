@@ -37,7 +37,16 @@ from proxy.media.outlet import Outlet
 from proxy.media.remux import Counts, Wish, remux
 from proxy.media.ring import BridgeClosed
 from proxy.media.turn import TurnGate
-from proxy.plan import OnTrouble, Plan, PlaylistLimits, StreamRequest, check, check_keys, make_plan
+from proxy.plan import (
+    OnTrouble,
+    Plan,
+    PlaylistLimits,
+    Source,
+    StreamRequest,
+    check,
+    check_keys,
+    make_plan,
+)
 from proxy.supply import Supply
 
 __all__ = [
@@ -226,7 +235,7 @@ def _wish(plan: Plan, request: StreamRequest, skipped_s: float) -> Wish:
         duration_s = media.duration_s - skipped_s
         if request.start_s is not None:
             begin_s = request.start_s + (media.duration_s if request.start_s < 0 else 0)
-            start_s = max(begin_s - skipped_s, 0.0)
+            start_s = begin_s - skipped_s if begin_s > 0 else None
         if request.end_s is not None and request.end_s < media.duration_s:
             end_s = duration_s = request.end_s - skipped_s
     return Wish(
@@ -305,11 +314,23 @@ class Pipeline:
             raise Overloaded("no free worker")
         if self._settings.budget_bytes // (len(self._streams) + 1) < _SMALLEST_SHARE_BYTES:
             raise Overloaded("memory.budget_bytes is used up")
-        supplies: list[Supply] = []
         keys = KeyRing(self._fetcher)
-        start_s = request.start_s
-        for source in plan.sources:
-            found = Supply(
+        supplies = self._supplies(plan, request, keys)
+        stream = MediaStream(supplies, keys=keys, gate=self._gate, on_close=self._leave)
+        self._streams.add(stream)
+        self._share()
+        try:
+            await stream.open(plan, _wish(plan, request, supplies[0].skipped_s))
+        except BaseException:
+            await stream.aclose()
+            raise
+        return stream
+
+    def _supplies(self, plan: Plan, request: StreamRequest, keys: KeyRing) -> list[Supply]:
+        """Return what brings the playlists of a stream, all from the same place on."""
+
+        def supply(source: Source, start_s: float | None) -> Supply:
+            return Supply(
                 source,
                 request,
                 start_s=start_s,
@@ -320,18 +341,21 @@ class Pipeline:
                 live=self._settings.live,
                 clock=self._clock,
             )
-            supplies.append(found)
+
+        supplies = [supply(plan.sources[0], request.start_s)]
+        for source in plan.sources[1:]:
+            start_s = request.start_s
             if start_s is not None and not source.playlist.live:
-                start_s = found.skipped_s  # audio that is apart begins with the first picture
-        stream = MediaStream(supplies, keys=keys, gate=self._gate, on_close=self._leave)
-        self._streams.add(stream)
-        self._share()
-        try:
-            await stream.open(plan, _wish(plan, request, supplies[0].skipped_s))
-        except BaseException:
-            await stream.aclose()
-            raise
-        return stream
+                start_s = supplies[0].skipped_s  # audio that is apart begins with the first picture
+            supplies.append(supply(source, start_s))
+        # Live windows may begin on both sides of a discontinuity: the later one counts.
+        groups = [s.group for s in supplies if s.group is not None]
+        for position, (source, one) in enumerate(zip(plan.sources, supplies, strict=True)):
+            if one.group is not None and one.group < max(groups):
+                begin_s = source.position_of(max(groups))
+                if begin_s is not None and source.playlist.live:
+                    supplies[position] = supply(source, begin_s)
+        return supplies
 
     def _leave(self, stream: MediaStream) -> None:
         self._streams.discard(stream)

@@ -60,6 +60,15 @@ class Source:
     imports: dict[str, str] = field(repr=False, default_factory=dict)  # for EXT-X-DEFINE
     start: Start | None = None  # EXT-X-START of the multivariant playlist
 
+    def position_of(self, group: int) -> float | None:
+        """Return where the segments of a Discontinuity Sequence Number begin, in seconds."""
+        position_s = 0.0
+        for segment in self.playlist.segments:
+            if segment.discontinuity_sequence == group:
+                return position_s
+            position_s += segment.duration_s
+        return None
+
     async def reload(self, fetcher: Fetcher, limits: PlaylistLimits) -> MediaPlaylist:
         """Fetch it again."""
         found = await fetcher.read(self.address, max_bytes=limits.size_bytes, what="playlist")

@@ -75,6 +75,8 @@ class Supply:
         playlist = source.playlist
         cursor = SegmentCursor(start_s=start_s, start=source.start, settings=live)
         first = cursor.feed(playlist, clock.now())
+        # Discontinuity Sequence Number of the first segment; None: none has come yet.
+        self.group = first.segments[0].discontinuity_sequence if first.segments else None
         self.skipped_s = cursor.skipped_s  # of the playlist, before what is fetched
         segments = follow(
             first,

@@ -7,7 +7,7 @@ Runs on the worker thread.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
@@ -24,6 +24,9 @@ from proxy.media.timeline import TimelineJumped, Times, TrackTimeline, nearest
 _CLOCK_HZ = 90000
 _CLOCK_MODULUS = 1 << 33  # ISO/IEC 13818-1 section 2.4.3.6
 
+# Tracks of one source are muxed no further apart than this.
+_TOGETHER_S = 10
+
 # Formats whose packets carry times; those of packed audio are counted from 0 in each section.
 _CLOCKED = frozenset({"mpegts", "mp4"})
 
@@ -34,6 +37,10 @@ _FINEST_TIMESCALE = 1_000_000
 # Packets without any time that are kept until one has it; a source that never states one is dated
 # from its start then.  A PES packet holds fewer frames.
 _UNDATED_PACKETS = 64
+
+
+def _nowhere() -> None:
+    return None
 
 
 @dataclass(slots=True)
@@ -70,6 +77,7 @@ class Lane:
         self.held_bytes = 0
         self.copied = 0  # packets
         self.epoch = 0  # how many shifts of the output it has followed
+        self.others_s: Callable[[], float | None] = _nowhere  # how far they have been read
         self.near_s: float | None = None  # where the other tracks of its clock are
         self.path: Path = path_for(track.codec, track.config, track.size)
         self._track = track
@@ -208,10 +216,23 @@ class Lane:
         try:
             return timeline.fill(pts, dts)
         except TimelineJumped:
+            if self._returns(timeline, pts if dts is None else dts):
+                return timeline.fill(pts, dts)
             self._earlier, self._hole_s, self.near_s = timeline, None, None
             self.waits = self.index >= 0 or self.waits
             fresh = self._begin_timeline()
             return fresh.fill(pts, dts)
+
+    def _returns(self, timeline: TrackTimeline, time: int | None) -> bool:
+        """Whether a jump ahead only ends a pause: the track is where the others are by now."""
+        others_s, position_s = self.others_s(), timeline.position_s
+        if time is None or others_s is None or position_s is None:
+            return False
+        ahead_s = timeline.distance_s(time)
+        if ahead_s < 0 or abs(position_s + ahead_s - others_s) > _TOGETHER_S:
+            return False
+        timeline.expect_hole(ahead_s)
+        return True
 
     def _date(self, following: Times | None) -> list[Held]:
         """Give times to the samples that came before the first one with times."""

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import av
@@ -78,6 +79,7 @@ class _Feed:
         self.next: Section | None = None  # the section that is to be opened next
         self.lanes: dict[int, Lane] = {}  # by stream index
         self.exhausted = False  # on this clock
+        self._first_group: int | None = None
 
     def advance(self) -> None:
         """Find out what comes next."""
@@ -100,6 +102,21 @@ class _Feed:
         """How far it has been read, in seconds of the source's clock."""
         positions = [lane.position_s for lane in self.lanes.values()]
         return min((p for p in positions if p is not None), default=float("-inf"))
+
+    def skip(self) -> None:
+        """Leave out what comes up to the next discontinuity."""
+        while True:
+            self.advance()
+            if self.next is None or self.next.discontinuity:
+                self.exhausted = True
+                return
+
+    def group(self) -> int:
+        """Return the discontinuity that the next section belongs to, counted from the start."""
+        assert self.next is not None
+        if self._first_group is None:
+            self._first_group = self.next.group
+        return self.next.group - self._first_group
 
     def close(self) -> None:
         if self._demuxer is not None:
@@ -143,6 +160,7 @@ class _Remux:
     def _run_clock(self) -> None:
         """Remux all sections of all inputs up to the next discontinuity."""
         self._new_clock = True
+        self._pair()
         for feed in self._feeds:
             if feed.next is None:
                 raise SpliceIncompatible("one of two playlists has fewer discontinuities")
@@ -166,6 +184,17 @@ class _Remux:
         if self._waiting():
             self._start()
 
+    def _pair(self) -> None:
+        """See to it that the sections that come next belong to the same discontinuity."""
+        while True:
+            ahead = [feed for feed in self._feeds if feed.next is not None]
+            if len(ahead) < len(self._feeds) or len({feed.group() for feed in ahead}) == 1:
+                return
+            if not self._wish.skip_splices or self._fragmenter is None:
+                raise SpliceIncompatible("two playlists with different discontinuities")
+            self._counts.sections_skipped += 1
+            min(ahead, key=_Feed.group).skip()
+
     def _skip_clock(self) -> None:
         """Leave out what is left up to the next discontinuity."""
         self._counts.sections_skipped += 1
@@ -173,9 +202,8 @@ class _Remux:
             lane.drop_held()
         for feed in self._feeds:
             feed.close()
-            while not feed.exhausted:
-                feed.advance()
-                feed.exhausted = feed.next is None or feed.next.discontinuity
+            if not feed.exhausted:
+                feed.skip()
 
     @staticmethod
     def _urgency(feed: _Feed) -> float:
@@ -195,6 +223,7 @@ class _Remux:
                 if self._fragmenter is not None:
                     raise SpliceIncompatible(f"{track.kind} appears in mid-stream")
                 lane = Lane(track)
+                lane.others_s = partial(self._others_s, lane)
                 self._lanes.append(lane)
             lane.enter(track, section, discontinuity=discontinuity)
             if discontinuity:
@@ -231,6 +260,16 @@ class _Remux:
         lanes = (lane for feed in self._feeds for lane in feed.lanes.values())
         positions = (lane.position_s for lane in lanes if lane is not begins)
         return next((position for position in positions if position is not None), None)
+
+    def _others_s(self, jumps: Lane) -> float | None:
+        """How far the other tracks have been read, on the clock that this one has followed."""
+        positions = [
+            lane.position_s
+            for feed in self._feeds
+            for lane in feed.lanes.values()
+            if lane is not jumps and lane.epoch == jumps.epoch and not lane.waits
+        ]
+        return max((p for p in positions if p is not None), default=None)
 
     def _take(self, lane: Lane, samples: Sequence[Held]) -> None:
         for held in samples:
@@ -363,9 +402,11 @@ class _Remux:
         duration_s = self._wish.duration_s
         if duration_s is not None:
             duration_s = max(duration_s - float(start_s), 0.0)
+        begins_s = [min(held.present_s for held in lane.held) for lane in present]
         boxes = []
         for index, lane in enumerate(present):
             lane.index = index
+            lasts_s = (duration_s or 0) - float(begins_s[index] - min(begins_s))
             media_start = lane.held[0].timeline.start(
                 origin=alignment.origin, lead=alignment.lead, reserve=alignment.reserves[index]
             )
@@ -378,7 +419,7 @@ class _Remux:
                     timescale=lane.timescale,
                     sample_entry=lane.path.sample_entry(),
                     media_start=media_start,
-                    duration=round((duration_s or 0) * lane.timescale),
+                    duration=max(round(lasts_s * lane.timescale), 0),
                     language=lane.language,
                     picture=lane.path.picture,
                 )
@@ -412,9 +453,8 @@ class _Remux:
         if not leader.held:
             raise CorruptMedia("nothing is left behind the wished start")
         begin_s = leader.held[0].present_s
-        for lane in present:
-            if lane is not leader:
-                lane.begin_at(begin_s)
+        for lane in present:  # of the leader too: pictures shown before the first one need others
+            lane.begin_at(begin_s)
         return begin_s - self._zero_s
 
     def _finish(self) -> None:

@@ -20,12 +20,14 @@ class Section:
     Args:
         format: the demuxer to use.
         discontinuity: whether the clock starts anew; otherwise it goes on from the section before.
+        group: the number of that discontinuity in its playlist, by which two inputs are paired.
         hole_s: seconds of media that are missing before it.
         clock: 90 kHz time of its first packet where the format carries none (packed audio).
     """
 
     format: Format = "mpegts"
     discontinuity: bool = True
+    group: int = 0
     hole_s: float = 0.0
     clock: int | None = None
 

@@ -99,6 +99,12 @@ class TrackTimeline:
         """Say that the first time is near this one: a clock that wraps is unwrapped by it."""
         self._reference = round(seconds * self.source_timescale)
 
+    def distance_s(self, time: int) -> float:
+        """Return how far behind the last packet a time lies, in seconds."""
+        unwrapped = self._unwrapped(time)
+        assert unwrapped is not None
+        return (unwrapped - (self._filled or 0)) / self.source_timescale
+
     def expect_hole(self, hole_s: float) -> None:
         """Say that so many seconds are missing before the next packet: no jump, then."""
         self._ahead += round(hole_s * self.source_timescale)
@@ -112,8 +118,12 @@ class TrackTimeline:
         if self._modulus is not None:
             pts, dts = self._unwrapped(pts), self._unwrapped(dts)
         filled = self._filled
-        if self._steady and dts is not None and self._is_stale(dts):
-            pts = dts = None
+        if self._steady:  # sound has one time; where two are stated, it is heard at the first
+            dts = dts if pts is None else pts
+            if dts is not None and self._is_stale(dts):
+                pts = dts = None
+            elif pts is not None:
+                pts = dts
         stated = dts is not None
         if dts is None or (self._reorders and dts == pts and self._is_undecided(dts)):
             dts, stated = self._found(pts)

@@ -72,6 +72,18 @@ def test_parse_pmt() -> None:
     assert parse_pmt(section) == FOUND_ONE
 
 
+def test_parse_pmt_with_long_descriptors() -> None:
+    """Descriptors may be longer than a byte can tell, the program's and each stream's."""
+    private = ts_tables.descriptor(0xF0, bytes(250))
+    streams = (
+        Stream(pid=1, stream_type=6, descriptors=private * 2 + ts_tables.language("eng")),
+        Stream(pid=2, stream_type=0x1B),
+    )
+    section = ts_tables.pmt(replace(ONE, descriptors=private, streams=streams))
+    first, second = parse_pmt(section).streams
+    assert (first.pid, first.language, second.pid, second.codec) == (1, "eng", 2, "h264")
+
+
 def test_parse_pmt_cut() -> None:
     """A cut table gives the streams it has, and a cut descriptor none."""
     section = ts_tables.pmt(ONE)

@@ -892,3 +892,23 @@ def test_many_sections_hold_no_memory() -> None:
     ]
     output = remuxed(Script(*told))
     assert output.counts.packets["video"] == 1000
+
+
+@pytest.mark.parametrize("kind", ["audio", "video"])
+def test_hole_of_one_track_is_no_jump(kind: str) -> None:
+    """One track that pauses for longer than 10 s, while the other goes on, keeps its times."""
+    clip = make_clip(seconds=40.0, width=32, height=32, fps=5)
+    pid = clip.audio_pids[0] if kind == "audio" else clip.video_pid
+    count = len(ts.read_pes(clip.data, pid))
+    data = ts_edit.drop_pes(clip.data, pid, range(count // 8, count * 5 // 8))
+    stretches([expect(data)], remuxed(data).data)
+
+
+def test_audio_with_dts() -> None:
+    """Of audio that states both, it is the presentation time that counts."""
+    clip = make_clip()
+    pid = clip.audio_pids[0]
+    data = ts_edit.rewrite(
+        clip.data, pid, lambda _, pes: replace(pes, dts=None if pes.pts is None else pes.pts - 450)
+    )
+    stretches([expect(data)], remuxed(data).data)
