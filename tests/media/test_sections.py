@@ -880,6 +880,28 @@ def test_duration_of_a_clip() -> None:
     assert output.init.duration_s == 2.0
 
 
+@pytest.mark.parametrize("offset_s", [-0.54, 0.54])
+def test_duration_of_a_track_that_begins_later(offset_s: float) -> None:
+    """Its length is less by as much, so that both end together: players add start and length."""
+    output = remuxed(make_clip(audio_offset_s=offset_s).data, wish=Wish(duration_s=4.0))
+    lasting = {track.handler: track.duration / track.timescale for track in output.movie.tracks}
+    earlier, later = ("soun", "vide") if offset_s < 0 else ("vide", "soun")
+    assert lasting[earlier] == 4.0
+    assert lasting[later] == pytest.approx(4.0 - 0.54, abs=0.05)
+
+
+def test_clip_begins_inside_an_open_gop() -> None:
+    """The first picture is the random access point: those shown before it are left out."""
+    clip = make_clip(open_gop=True, gop_s=0.96, seconds=3.84)
+    whole = remuxed(clip.data).movie
+    movie = remuxed(clip.data, wish=Wish(start_s=1.2)).movie
+    samples = movie.samples(movie.track("vide"))
+    assert samples[0].sync
+    shown = [sample.composition_time for sample in samples]
+    assert min(shown) == shown[0]
+    assert len(samples) < len(whole.samples(whole.track("vide")))
+
+
 # -- many ------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from proxy.faces.asgi import AsgiApp
 from proxy.faces.server import listen
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
+from proxy.follow import Clock
 from proxy.guard.addresses import AddressPolicy
 from proxy.pipeline import Pipeline
 from tests.conftest import missing
@@ -79,13 +80,15 @@ async def over_asgi(app: App) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def real_app(settings: Settings | None = None) -> AsyncIterator[App]:
+async def real_app(
+    settings: Settings | None = None, *, clock: Clock | None = None
+) -> AsyncIterator[App]:
     """The real thing, which may fetch from 127.0.0.1 alone and tries again without waiting."""
     policy = AddressPolicy(
         allowed_hosts=("127.0.0.1",), allowed_ports=(), allow_private_addresses=True
     )
     fetch = FetchSettings(policy=policy, backoff_s=(0.001, 0.002))
-    async with Fetcher(fetch) as fetcher, Pipeline(fetcher) as pipeline:
+    async with Fetcher(fetch) as fetcher, Pipeline(fetcher, clock=clock) as pipeline:
         yield App(pipeline, settings)
 
 
