@@ -6,7 +6,7 @@ windows that move on, playlists that fail for a while, and days without end.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import pytest
@@ -17,7 +17,7 @@ from proxy.hls.cursor import SegmentCursor
 from proxy.hls.model import MediaPlaylist, Segment
 from proxy.intake import Holes
 from proxy.pipeline import StreamRequest
-from tests.support import boxes, endless, fidelity
+from tests.support import boxes, endless, fidelity, ts_edit
 from tests.support.clips import WRAP_S, make_clip, pieces
 from tests.support.clock import FastClock
 from tests.support.expected import expect
@@ -230,6 +230,55 @@ async def test_live_playlist_fails_for_a_while(fault: Status | Replace) -> None:
             data = b"".join([part async for part in stream])
         movie = boxes.read(data)
         assert len(movie.samples(movie.track("vide"))) >= 25 * 6
+
+
+async def test_live_windows_on_both_sides_of_a_discontinuity() -> None:
+    """Audio that is apart and begins behind a discontinuity: so does video, on the same clock."""
+    clock = FastClock()
+    old, new = make_clip(seconds=4.0), make_clip(seconds=4.0, start_s=500.0)
+    async with Origin() as origin, pipeline(clock=clock) as one:
+        for kind, first in (("video", 0), ("audio", 4)):
+            cuts = [
+                ts_edit.drop_pid(piece.data, pid)
+                for clip in (old, new)
+                for pid in ((clip.video_pid,) if kind == "audio" else clip.audio_pids)
+                for piece in pieces(clip, 1.0)
+            ]
+            entries = [
+                Entry(uri=f"/{kind}{n}.ts", duration_s=1, tags=("#EXT-X-DISCONTINUITY",) * (n == 4))
+                for n in range(len(cuts))
+            ]
+            for number, cut in enumerate(cuts):
+                origin.add(f"/{kind}{number}.ts", cut)
+            origin.add(f"/{kind}.m3u8", growing(entries, first))
+        address = origin.add(
+            "/main.m3u8",
+            '#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="a",DEFAULT=YES,URI="audio.m3u8"\n'
+            '#EXT-X-STREAM-INF:BANDWIDTH=1,AUDIO="a"\nvideo.m3u8\n',
+        )
+        async with await one.open_stream(StreamRequest(url=address, start_s=-7.0)) as stream:
+            data = b"".join([part async for part in stream])
+        asked = {request.path for request in origin.requests}
+        assert not asked & {f"/video{n}.ts" for n in range(4)}
+    fidelity.assert_faithful(new.data, data, decode=False)
+
+
+def growing(entries: Sequence[Entry], first: int) -> Callable[[Request], str]:
+    """A playlist whose window begins at `first`; ended from the second load on."""
+    loads = 0
+
+    def text(request: Request) -> str:
+        nonlocal loads
+        loads += 1
+        return media_text(
+            entries[first:],
+            target_duration_s=1,
+            media_sequence=first,
+            ended=loads > 1,
+            head=[f"#EXT-X-DISCONTINUITY-SEQUENCE:{int(first > 4)}"],
+        )
+
+    return text
 
 
 async def test_live_lost_window_cuts() -> None:
