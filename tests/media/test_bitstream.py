@@ -205,13 +205,15 @@ def test_h264_of_mp4(size: int) -> None:
         feed(path, prefixed(SLICE, size=size)[:-1])
 
 
-def test_hevc_of_mp4() -> None:
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_hevc_of_mp4(size: int) -> None:
     """The same for HEVC, whose record holds arrays; those of other units are not taken."""
     record = bytearray(hvcc([VPS_5], [SPS_5], [PPS_5], parse_hevc_sps(SPS_5)))
+    record[21] = record[21] & 0xFC | (size - 1)
     record[22] = 4
     record += b"\x27\0\x01\0\x03\x4e\x01\x05"  # an SEI message
     path = path_for("hevc", bytes(record))
-    assert feed(path, prefixed(CRA), keyframe=True) == prefixed(CRA)
+    assert feed(path, prefixed(CRA, size=size), keyframe=True) == prefixed(CRA)
     assert path.parameter_sets == [VPS_5, SPS_5, PPS_5]
     assert elementary.read_hvcc(entry_of(path)[1]["hvcC"]) == (4, [VPS_5, SPS_5, PPS_5])
 
@@ -292,6 +294,17 @@ def test_hevc_leading_pictures() -> None:
         ([RASL], False),
     )
     assert kept == [False, True, False, True, False, True, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("kind", "kept"), [(0, True), (5, True), (6, True), (7, True), (8, False), (9, False)]
+)
+def test_hevc_leading_picture_types(kind: int, kept: bool) -> None:
+    """RASL_N and RASL_R go, RADL_N and RADL_R stay, and only what is no leading picture ends the
+    leading pictures."""
+    leading = kind in {6, 7, 8, 9}
+    found, _ = _kept(([*HEAD_5, CRA], True), ([hevc_slice(kind)], False), ([RASL], False))
+    assert found == [True, kept, not leading]
 
 
 def test_hevc_leading_pictures_of_the_second_random_access_point() -> None:
@@ -383,7 +396,9 @@ def test_audio(codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", FRAMES)
-@pytest.mark.parametrize("junk", [b"", b"short", b"no frame begins here"])
+@pytest.mark.parametrize(
+    "junk", [b"", b"short", b"no frame begins here", b"\xff\0" * 10, b"\x0b\0" * 10, b"\0\xf1" * 10]
+)
 def test_audio_that_is_no_frame(codec: str, junk: bytes) -> None:
     """What is no frame is left out and counted, before the first one and behind it."""
     path = path_for(codec)

@@ -131,10 +131,12 @@ def test_recognise_mp4(kind: bytes) -> None:
         (adts_frame(b"\x21" * 20, crc=True), "aac"),
         (mp3_frame(), "mp3"),
         (mp3_frame(version=2, rate=1), "mp3"),
+        (mp3_frame(rate=2), "mp3"),
         (mp3_frame(layer=2), "mp3"),  # layer II: refused by name, further on
         (ac3_frame(), "ac3"),
         (ac3_frame(version=10), "ac3"),
         (eac3_frame(), "eac3"),
+        (eac3_frame(version=11), "eac3"),
     ],
 )
 def test_recognise_packed_audio(tag: bytes, frame: bytes, format_: str) -> None:

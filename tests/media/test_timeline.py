@@ -340,6 +340,12 @@ def test_fill_of_audio_that_steps_back() -> None:
     assert out[13:] == [dts for _, dts in stated[13:]]
 
 
+def test_fill_of_audio_with_two_times() -> None:
+    """Sound has one time: where two are stated, it is heard at its presentation time."""
+    timeline = audio()
+    assert fill(timeline, [(5_000, 4_000), (None, None)]) == [(5_000, 5_000), (6_920, 6_920)]
+
+
 def test_fill_of_audio_with_a_hole() -> None:
     """A hole stays a hole."""
     timeline = audio()
@@ -423,6 +429,16 @@ def test_refer() -> None:
     timeline = audio(modulus=WRAP)
     timeline.refer(0.001)
     assert timeline.fill(WRAP - 50, WRAP - 50) == (-50, -50)
+
+
+def test_distance() -> None:
+    """How far a time lies behind the last packet is told over the wrap, without going there."""
+    timeline = audio(modulus=WRAP)
+    assert timeline.distance_s(HZ) == pytest.approx(1.0)
+    timeline.fill(WRAP - HZ, WRAP - HZ)
+    assert timeline.distance_s(HZ) == pytest.approx(2.0)
+    assert timeline.distance_s(WRAP - 3 * HZ) == pytest.approx(-2.0)
+    assert timeline.position_s == pytest.approx(WRAP / HZ - 1)
 
 
 def test_fill_without_modulus() -> None:
