@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -41,6 +41,8 @@ class Stream(Protocol):
     def start_s(self) -> float: ...
     @property
     def timings(self) -> tuple[tuple[str, float], ...]: ...
+    @property
+    def tally(self) -> Mapping[str, int]: ...
     def __aiter__(self) -> AsyncIterator[bytes]: ...
     async def aclose(self) -> None: ...
 
@@ -60,9 +62,10 @@ class Outcome:
     client: str
     url: str  # redacted
     reason: str  # of a failure, for the log alone
+    left_out: Mapping[str, int]  # packets and segments that are not in the output, by reason
 
     def __str__(self) -> str:
-        shown = {name: value for name, value in asdict(self).items() if value not in ("", None)}
+        shown = {name: value for name, value in asdict(self).items() if value not in ("", None, {})}
         return "stream " + " ".join(
             f"{name}={json.dumps(value) if name == 'reason' else value}"
             for name, value in shown.items()
@@ -74,6 +77,7 @@ class Record:
 
     def __init__(self, *, stream: str, url: str, slot: Slot) -> None:
         self.stream = stream
+        self.left_out: Mapping[str, int] = {}
         self.bytes = 0
         self.ttfb_s: float | None = None
         self._url = url
@@ -112,6 +116,7 @@ class Record:
             client=self._slot.client,
             url=self._url,
             reason=self._reason,
+            left_out=self.left_out,
         )
         calm = outcome.outcome in _CALM or outcome.status in range(400, 500)
         level = logging.INFO if calm else logging.WARNING
@@ -173,6 +178,7 @@ class Delivery:
     async def _close(self) -> None:
         try:
             await self._stream.aclose()
+            self._record.left_out = self._stream.tally
             if isinstance(self._parts, AsyncGenerator):
                 await self._parts.aclose()  # or the loop does it some time, in a task of its own
         except Exception:

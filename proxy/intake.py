@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 from proxy.errors import CorruptMedia, EncryptedSource, NoPlayableVariant
 from proxy.hls.model import InitSection, Segment
+from proxy.media.psi import PACKET_SIZE
 from proxy.media.ring import RingBuffer
 from proxy.media.section import Section
 from proxy.media.sniff import Recognition, is_hopeless, is_text, recognise, sample_entries
@@ -22,6 +23,7 @@ ReadInit = Callable[[InitSection, int], Awaitable[bytes]]
 # so that a live stream would grow by 8 MB an hour.
 _MP4_SEGMENTS = 100
 
+_CLOCKED = frozenset({"mpegts", "mp4"})  # formats whose packets carry times
 _ENCRYPTED = frozenset({b"encv", b"enca"})
 
 
@@ -57,18 +59,23 @@ class Intake:
         ring: where they go.
         read_init: gets the bytes of an init section, given the sequence number of its segment.
         holes: what is left out in between.
+        skipped_s: seconds of the playlist before the first segment.
     """
 
-    def __init__(self, ring: RingBuffer, read_init: ReadInit, holes: Holes) -> None:
+    def __init__(
+        self, ring: RingBuffer, read_init: ReadInit, holes: Holes, *, skipped_s: float = 0.0
+    ) -> None:
         self._ring = ring
         self._read_init = read_init
         self._holes = holes
+        self._skipped_s = skipped_s
         self._head: bytes | None = None  # of a segment that is not recognised yet
         self._segment: Segment | None = None
         self._previous: Segment | None = None  # the last one that passed
         self._recognition: Recognition | None = None  # of that
         self._lost_s = 0.0
         self._segments = 0  # of this section
+        self._section_bytes = 0  # of segments, in this section
 
     async def begin(self, segment: Segment) -> None:
         self._segment = segment
@@ -76,6 +83,7 @@ class Intake:
 
     async def write(self, chunk: bytes) -> None:
         if self._head is None:
+            self._section_bytes += len(chunk)
             await self._ring.write(chunk)
         else:
             self._head += chunk
@@ -99,8 +107,11 @@ class Intake:
         found = recognise(head, complete=complete)
         if found is not None:
             self._head = None
-            await self._enter(segment, found, head)
-            await self._ring.write(head[found.start :])
+            fresh = await self._enter(segment, found, head)
+            if fresh or not self._completes_packet(found):
+                head = head[found.start :]
+            self._section_bytes += len(head)
+            await self._ring.write(head)
         elif is_text(head):
             raise NoPlayableVariant(detail="The playlist holds text only.")
         elif is_hopeless(head):
@@ -111,8 +122,14 @@ class Intake:
         self._segments += 1
         return found.format == "mp4" and self._segments >= _MP4_SEGMENTS
 
-    async def _enter(self, segment: Segment, found: Recognition, head: bytes) -> None:
-        """Begin a section, if this segment needs one."""
+    def _completes_packet(self, found: Recognition) -> bool:
+        """Whether what stands in front of the first sync is the rest of a transport packet: a
+        stream that was cut without regard to packets."""
+        cut = -self._section_bytes % PACKET_SIZE
+        return found.format == "mpegts" and 0 < found.start == cut
+
+    async def _enter(self, segment: Segment, found: Recognition, head: bytes) -> bool:
+        """Begin a section, if this segment needs one; says whether it did."""
         previous, before = self._previous, self._recognition
         hole_s = self._holes.before(segment) + self._lost_s
         self._lost_s = 0.0
@@ -132,8 +149,9 @@ class Intake:
             and found.format == before.format
             and (not found.programs or not before.programs or found.programs == before.programs)
         ):
-            return
+            return False
         self._segments = 0
+        self._section_bytes = 0
         init = b""
         if segment.init_section is not None:
             init = await self._read_init(segment.init_section, segment.sequence)
@@ -145,8 +163,15 @@ class Intake:
                 discontinuity=discontinuity,
                 group=segment.discontinuity_sequence,
                 hole_s=hole_s,
-                clock=found.clock,
+                clock=self._clock(found, first=previous is None),
             )
         )
         if init:
             await self._ring.write(init)
+        return True
+
+    def _clock(self, found: Recognition, *, first: bool) -> int | None:
+        """Return the time of packed audio; without a timestamp, 0 is the start of the playlist."""
+        if found.clock is None and first and self._skipped_s and found.format not in _CLOCKED:
+            return round(self._skipped_s * 90000)
+        return found.clock

@@ -115,6 +115,13 @@ class MediaStream:
         rings = " ".join(repr(source.ring) for source in self._supplies)
         return f"<MediaStream {self.id} {rings} {self._outlet!r}>"
 
+    @property
+    def tally(self) -> dict[str, int]:
+        """What was left out so far: packets by reason, skipped sections, missing segments."""
+        told = {**self.counts.left_out, "sections_skipped": self.counts.sections_skipped}
+        told["segments_missing"] = sum(source.holes.count for source in self._supplies)
+        return {reason: count for reason, count in told.items() if count}
+
     # -- opening -----------------------------------------------------------------------------------
 
     async def open(self, plan: Plan, wish: Wish) -> None:

@@ -189,6 +189,9 @@ def check(plan: Plan, request: StreamRequest) -> None:
         first = next((segment for segment in media.segments if not segment.gap), None)
         if first is not None and first.key is not None:
             check_supported(first.key)
+    start_s, end_s = request.start_s or 0.0, request.end_s
+    if start_s < 0 and end_s is not None and plan.media.duration_s + start_s >= end_s:
+        raise InvalidRequest(detail="The parameter `end` must lie behind `start`.")
     if plan.media.live and request.end_s is not None:
         raise InvalidRequest(detail="The parameter `end` needs a presentation that has an end.")
 

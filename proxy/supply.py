@@ -108,7 +108,7 @@ class Supply:
 
     async def run(self) -> None:
         """Bring the segments into the ring, in order; errors travel through the ring."""
-        intake = Intake(self.ring, self._read_init, self.holes)
+        intake = Intake(self.ring, self._read_init, self.holes, skipped_s=self.skipped_s)
         try:
             await self._prefetcher.deliver(self._segments, DecryptingSink(intake, self._keys))
         except BridgeClosed:

@@ -138,6 +138,11 @@ class Lane:
     # -- packets -----------------------------------------------------------------------------------
 
     @property
+    def is_clocked(self) -> bool:
+        """Whether its packets carry times of the source's own."""
+        return self._section.format in _CLOCKED
+
+    @property
     def begins(self) -> bool:
         """Whether its next packet is the first of a section."""
         return self._timeline is None

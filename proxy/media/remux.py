@@ -164,6 +164,10 @@ class _Remux:
         for feed in self._feeds:
             if feed.next is None:
                 raise SpliceIncompatible("one of two playlists has fewer discontinuities")
+        # A hole in one of two is in its clock already: only what all of them miss moves the shift.
+        self._hole_s = min(feed.next.hole_s for feed in self._feeds if feed.next is not None)
+        for feed in self._feeds:
+            assert feed.next is not None
             self._enter(feed, feed.next, discontinuity=True)
         while True:
             reading = [feed for feed in self._feeds if not feed.exhausted]
@@ -215,8 +219,8 @@ class _Remux:
     def _enter(self, feed: _Feed, section: Section, *, discontinuity: bool) -> None:
         """Open the section of a feed and tie its tracks to the lanes of the output."""
         tracks = feed.open()
+        before = [lane for lane in feed.lanes.values() if lane.index >= 0]
         feed.lanes = {}
-        self._hole_s = max(self._hole_s, section.hole_s) if discontinuity else self._hole_s
         for track in tracks:
             lane = next((lane for lane in self._lanes if lane.kind == track.kind), None)
             if lane is None:
@@ -231,6 +235,9 @@ class _Remux:
             feed.lanes[track.index] = lane
         if discontinuity and self._fragmenter is not None:
             self._check_vanished()
+        for lane in () if discontinuity else before:
+            if lane not in feed.lanes.values():
+                raise SpliceIncompatible(f"{lane.kind} vanishes in mid-stream")
 
     def _check_vanished(self) -> None:
         present = {id(lane) for feed in self._feeds for lane in feed.lanes.values()}
@@ -249,6 +256,8 @@ class _Remux:
             return
         if lane.begins:
             lane.near_s = self._near_s(lane)
+        if self._zero_s is None and self._wish.start_s is not None:
+            self._find_zero(lane, packet)
         held = lane.feed(packet)
         if held:
             self._take(lane, held)
@@ -301,7 +310,7 @@ class _Remux:
         leads = lane.kind == "video" or all(other.kind != "video" for other in self._lanes)
         if not leads:
             return None
-        if self._zero_s is None and held is not None:
+        if self._zero_s is None and held is not None:  # its first packet stated no time
             self._zero_s = held.present_s
         return None if self._zero_s is None else self._zero_s + exact(self._wish.start_s)
 
@@ -317,6 +326,12 @@ class _Remux:
         """What a lane has to have passed before it is known where it begins."""
         begin_s = self._begin_s(lane)
         return self._follow_s(lane) if begin_s is None else begin_s
+
+    def _find_zero(self, lane: Lane, packet: av.Packet[Any]) -> None:
+        """Take the time of the source's first picture, also where nothing can decode it."""
+        leads = lane.kind == "video" or all(other.kind != "video" for other in self._lanes)
+        if leads and packet.pts is not None and lane.is_clocked:
+            self._zero_s = Fraction(packet.pts) * packet.time_base
 
     def _has_ended(self) -> bool:
         """Whether all tracks have passed the wished end."""

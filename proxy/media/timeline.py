@@ -28,6 +28,11 @@ _JUMP_BACK_S = 1
 _JUMP_AHEAD_S = 10
 
 
+# A step that is longer than so many pictures is a hole, and not what a picture lasts; the same one
+# twice is a picture rate.
+_HOLE_FRAMES = 4
+
+
 class TimelineJumped(ValueError):
     """The source's clock jumped: this packet and those behind it belong to another timeline."""
 
@@ -72,6 +77,7 @@ class TrackTimeline:
         self._ahead = self._jump_ahead
         self._behind = -_JUMP_BACK_S * self.source_timescale
         self.frame_ticks = self._output_ticks()
+        self._last_step: int | None = None  # between the decode times of two pictures
         self._reorders = False  # whether pictures have come out of order
         self._anchor: int | None = None  # the last decode time the source stated
         self._since_anchor = 0  # packets since then
@@ -135,8 +141,7 @@ class TrackTimeline:
             if back < self._behind or step > self._ahead:
                 raise TimelineJumped(f"the clock jumped by {step / self.source_timescale:.3f} s")
             if stated and step > 0 and not self._steady and step != self._frame_ticks:
-                self._frame_ticks = step
-                self.frame_ticks = self._output_ticks()
+                self._learn_frame(step)
         if stated:
             self._anchor, self._since_anchor = dts, 1
         else:
@@ -158,6 +163,18 @@ class TrackTimeline:
     def _delay_ticks(self) -> int:
         """Return how long a picture usually waits between decoding and presentation."""
         return round(self._reorder_frames * self._frame_ticks)
+
+    def _learn_frame(self, step: int) -> None:
+        """Take a step for what a picture lasts, unless it looks like a hole."""
+        hole = self._ahead != self._jump_ahead or (
+            self._last_step is not None
+            and step > _HOLE_FRAMES * self._frame_ticks
+            and step != self._last_step
+        )
+        self._last_step = step
+        if not hole:
+            self._frame_ticks = step
+            self.frame_ticks = self._output_ticks()
 
     def _found(self, pts: int | None) -> tuple[int, bool]:
         """Return a decode time for a packet that has none, and whether `pts` states it."""

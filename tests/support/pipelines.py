@@ -61,6 +61,7 @@ class ScriptedStream:
     codecs = "avc1.64001f,mp4a.40.2"
     duration_s = 30.0
     start_s = 8.0
+    tally: Mapping[str, int] = {"other_streams": 12}
     timings = (("plan", 0.0125), ("fetch", 0.25))
 
     def __init__(self, script: ScriptedPipeline) -> None:
