@@ -57,6 +57,8 @@ async def test_outcome_of_a_complete_stream(outcomes: list[Outcome]) -> None:
     assert outcome.ttfb_s is not None
     assert outcome.elapsed_s >= outcome.ttfb_s
     assert (outcome.client, outcome.url) == ("192.0.2.1", "http://origin.invalid/a.m3u8")
+    assert outcome.left_out == {"other_streams": 12}
+    assert "left_out={'other_streams': 12}" in str(outcome)
     assert "secret" not in str(outcome)
     assert app.active == 0
 

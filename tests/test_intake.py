@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -93,6 +94,15 @@ async def test_chunks_of_any_size(size: int) -> None:
     ((about, joined),) = desk.sections()
     assert about.format == "mpegts"
     assert joined == data
+
+
+async def test_cut_without_regard_to_packets() -> None:
+    """Segments that end and begin inside a transport packet: every byte arrives."""
+    whole = make_clip().data
+    places = [0, 10_001, 20_100, 30_333, len(whole)]
+    told = [(segment(n), whole[a:b]) for n, (a, b) in enumerate(pairwise(places))]
+    ((_, joined),) = await sections_of(*told)
+    assert joined == whole
 
 
 @pytest.mark.parametrize(

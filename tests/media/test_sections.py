@@ -441,6 +441,40 @@ def test_hole_before_a_discontinuity() -> None:
     assert abs(apart) <= EXACT_S
 
 
+def test_hole_is_no_picture() -> None:
+    """A hole soon before a new clock: it lasts as long as it did, and is not repeated there."""
+    clip = make_clip(seconds=4.0)
+    cut = [piece.data for piece in pieces(clip, 1.0)]
+    behind = make_clip(start_s=700.0)
+    # One second before the hole and less than that behind it, up to the discontinuity.
+    output = remuxed(
+        Script(section(cut[0]), goes_on(cut[3], hole_s=2.0), section(behind.data))
+    ).movie
+    pictures = [s.composition_time for s in output.samples(output.track("vide"))]
+    steps = sorted(later - earlier for earlier, later in itertools.pairwise(sorted(pictures)))
+    assert steps[-1] > 2 * 90000
+    assert steps[-2] < 0.2 * 90000
+
+
+def test_track_vanishes_without_tag() -> None:
+    """Streams that are announced no more, on the same clock: cut, as with a tag."""
+    clip = make_clip(seconds=4.0)
+    video = demuxed(clip, "video")
+    first = b"".join(piece.data for piece in pieces(clip, 1.0)[:2])
+    rest = b"".join(piece.data for piece in pieces(video, 1.0)[2:])
+    output = attempt(Script(section(first), goes_on(rest)))
+    assert isinstance(output.error, SpliceIncompatible)
+
+
+def test_apart_hole_in_one_at_the_start() -> None:
+    """Video begins later than audio by its hole; the earliest of all is at 0."""
+    clip = make_clip(seconds=4.0)
+    video, audio = demuxed(clip, "video"), demuxed(clip, "audio")
+    late = b"".join(piece.data for piece in pieces(video, 1.0)[1:])
+    output = remuxed(Script(section(late, hole_s=1.0)), Script(audio.data))
+    assert_apart_faithful(late, expect(audio.data), output)
+
+
 def test_hole_at_the_start() -> None:
     """A hole at the very start: the presentation begins with it."""
     clip = make_clip()
