@@ -167,9 +167,7 @@ class TrackTimeline:
     def _learn_frame(self, step: int) -> None:
         """Take a step for what a picture lasts, unless it looks like a hole."""
         hole = self._ahead != self._jump_ahead or (
-            self._last_step is not None
-            and step > _HOLE_FRAMES * self._frame_ticks
-            and step != self._last_step
+            step > _HOLE_FRAMES * self._frame_ticks and step != self._last_step
         )
         self._last_step = step
         if not hole:
