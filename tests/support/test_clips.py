@@ -39,8 +39,7 @@ def first_time(clip: Clip, pid: int) -> float:
 def test_make_clip_deterministic(codec: str) -> None:
     """The same wishes give the same bytes, encoded twice.
 
-    Pictures alone: libavcodec's AAC encoder differs in a few bits now and then (3 of 40 runs), which
-    is why clips are cached.
+    Pictures alone: libavcodec's AAC encoder differs in a few bits now and then (3 of 40 runs).
     """
     wishes = Video(codec=codec, seconds=1.0)
     uncached = splice.__wrapped__
