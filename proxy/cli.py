@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import functools
 import json
 import logging
@@ -136,10 +137,15 @@ async def _serve(config: Config) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signum, stop, signum)
     where = config.server
-    async with (
-        wiring.running_app(config) as app,
-        listen(app, host=where.host, port=where.port, unix_socket=where.unix_socket) as server,
-    ):
+    async with wiring.running_app(config) as app, contextlib.AsyncExitStack() as stack:
+        listening = listen(app, host=where.host, port=where.port, unix_socket=where.unix_socket)
+        try:
+            server = await stack.enter_async_context(listening)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:  # passes: worth another start
+                raise
+            keys = "server.unix_socket" if where.unix_socket else "server.host, server.port"
+            raise ConfigError(f"{keys}: {error}") from error
         for address in server.addresses:
             logger.info("listening on %s%s", address, where.base_path)
         await stopping.wait()

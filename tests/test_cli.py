@@ -133,6 +133,8 @@ async def test_serve_logs_json_when_told_so() -> None:
         ({"REMUXD_UPSTREAM__ALLOWED_HOSTS": ""}, "upstream.allowed_hosts"),
         ({"REMUXD_UPSTREAM__ALLOWED_HOSTS": "*"}, "security.open_relay"),
         ({"REMUXD_SERVER__PROT": "1"}, "server.prot"),
+        ({"REMUXD_SERVER__UNIX_SOCKET": "/nowhere/socket"}, "server.unix_socket"),
+        ({"REMUXD_SERVER__HOST": "nowhere.invalid"}, "server.host"),
         ({"REMUXD_CONFIG": "/nowhere/config.toml"}, "/nowhere/config.toml"),
     ],
 )
