@@ -34,6 +34,7 @@ from proxy.errors import (
     Overloaded,
     ProxyError,
 )
+from proxy.guard.redaction import redact
 from proxy.pipeline import StreamRequest
 
 __all__ = [
@@ -209,7 +210,7 @@ class App:
             raise LoopDetected
         wish = query.parse(request.query_string)
         slot = self._admission.enter(request.peer, request.header("x-forwarded-for"))
-        return wish, Record(stream=stream_id, url=query.redact(wish.stream.url), slot=slot)
+        return wish, Record(stream=stream_id, url=redact(wish.stream.url), slot=slot)
 
 
 def malformed() -> Response:

@@ -17,7 +17,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from proxy.errors import InvalidRequest, NotSupportedYet
 from proxy.pipeline import OnTrouble, Quality, StreamRequest
 
-__all__ = ["Wish", "check_url", "content_disposition", "parse", "redact"]
+__all__ = ["Wish", "check_url", "content_disposition", "parse"]
 
 PARAMETERS = (
     "url", "quality", "audio", "start", "end", "on_gap", "on_splice", "filename",
@@ -94,15 +94,6 @@ def content_disposition(filename: str) -> str:
     if plain == filename:
         return header
     return f"{header}; filename*=UTF-8''{quote(filename, safe=_RFC8187_SAFE)}"
-
-
-def redact(url: str) -> str:
-    """Return `url` as it may stand in a log: scheme, host, port and path; no userinfo, no query."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(not a URL)"
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _single_values(query_string: str) -> Mapping[str, str]:

@@ -42,7 +42,7 @@ ROOMS = {
     "media.ring": Room(proxy=("errors", "media")),
     "media.outlet": Room(proxy=("errors", "media")),
     "fetch": Room(
-        proxy=("", "errors", "fetch", "hls.model", "guard.addresses"),
+        proxy=("", "errors", "fetch", "hls.model", "guard"),
         foreign=("aiohttp", "yarl", "multidict", "tenacity", "cryptography"),
     ),
     **{

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from proxy import query
 from proxy.errors import InvalidRequest, NotSupportedYet
-from proxy.query import content_disposition, parse, redact
+from proxy.query import content_disposition, parse
 
 URL = "url=https%3A%2F%2Forigin.invalid%2Fa.m3u8"
 
@@ -174,16 +174,3 @@ def test_content_disposition_keeps_the_name() -> None:
     """RFC 8187: the exact name stands in filename*, percent-encoded."""
     assert content_disposition("a b.mp4") == 'attachment; filename="a b.mp4"'
     assert content_disposition("€.mp4").endswith("; filename*=UTF-8''%E2%82%AC.mp4")
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://user:pass@h:8/a/b?token=c#d", "https://h:8/a/b"),
-        ("http://[2001:db8::1]/a", "http://[2001:db8::1]/a"),
-        ("http://[::1/a?token=c", "(not a URL)"),
-    ],
-)
-def test_redact_leaves_no_secret(url: str, shown: str) -> None:
-    """Userinfo, query and fragment are gone."""
-    assert redact(url) == shown

@@ -13,7 +13,6 @@ from proxy.fetch.events import (
     SegmentRetried,
     SegmentStarted,
 )
-from proxy.fetch.faults import redact
 from proxy.fetch.prefetch import Prefetcher, Sink
 from proxy.fetch.settings import Settings
 
@@ -29,5 +28,4 @@ __all__ = [
     "SegmentStarted",
     "Settings",
     "Sink",
-    "redact",
 ]

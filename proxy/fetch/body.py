@@ -17,7 +17,8 @@ from collections import deque
 from typing import TYPE_CHECKING, Literal
 
 from proxy.errors import SourceTooLarge
-from proxy.fetch.faults import FOREIGN, TimedOut, Unavailable, What, redact, translate
+from proxy.fetch.faults import FOREIGN, TimedOut, Unavailable, What, translate
+from proxy.guard.redaction import redact
 
 if TYPE_CHECKING:
     import asyncio

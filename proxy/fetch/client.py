@@ -41,11 +41,12 @@ from yarl import URL
 from proxy.errors import Forbidden, ProxyError, SourceTooLarge
 from proxy.fetch.body import Body
 from proxy.fetch.decode import IDENTITY, Decoder
-from proxy.fetch.faults import FOREIGN, Unavailable, What, bad_status, redact, translate
+from proxy.fetch.faults import FOREIGN, Unavailable, What, bad_status, translate
 from proxy.fetch.ranges import part_of, range_header, validator_of
 from proxy.fetch.retry import retrying
 from proxy.fetch.scopes import HeaderScopes
 from proxy.fetch.settings import Settings
+from proxy.guard.redaction import redact
 from proxy.hls.model import ByteRange
 
 __all__ = ["Fetcher", "Resource"]

@@ -15,7 +15,6 @@ import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
-from urllib.parse import quote, urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -27,6 +26,7 @@ from proxy.errors import (
     SourceTimeout,
     SourceUnavailable,
 )
+from proxy.guard.redaction import redact
 
 __all__ = [
     "FOREIGN",
@@ -35,7 +35,6 @@ __all__ = [
     "TimedOut",
     "Unavailable",
     "bad_status",
-    "redact",
     "translate",
 ]
 
@@ -44,8 +43,6 @@ What = Literal["playlist", "page", "key", "map", "segment"]
 # What the client raises, on its own account or from below; uvloop has RuntimeErrors of its own for
 # connects, and names that cannot be encoded are UnicodeErrors.  Anything else is a bug of ours.
 FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError, UnicodeError)
-
-REDACTED_LENGTH = 200  # characters of an address that are enough to find it in a playlist
 
 # RFC 9110: 408 and 429 say so themselves, RFC 8470: 425; a 5xx is the origin's trouble, not ours.
 _PASSING = frozenset({408, 425, 429})
@@ -83,19 +80,6 @@ class TimedOut(Attempted, SourceTimeout):
     """One attempt took too long."""
 
     retryable = True
-
-
-def redact(url: str) -> str:
-    """Shorten an address for the log: no userinfo, no query, no fragment, no control characters."""
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname or ""
-        port = f":{parts.port}" if parts.port is not None else ""
-    except ValueError:
-        return "<malformed address>"
-    host = f"[{host}]" if ":" in host else quote(host, safe="")
-    path = quote(parts.path, safe="/%:@!$&'()*+,;=~")
-    return f"{quote(parts.scheme)}://{host}{port}{path}"[:REDACTED_LENGTH]
 
 
 def bad_status(

@@ -19,7 +19,7 @@ from urllib.parse import unquote_to_bytes
 
 from proxy.errors import EncryptedSource, Forbidden, KeyUnavailable, ProxyError
 from proxy.fetch.client import Fetcher
-from proxy.fetch.faults import redact
+from proxy.guard.redaction import redact
 from proxy.hls.model import Key
 
 __all__ = ["KeyRing", "check_supported"]

@@ -12,7 +12,8 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 
-from proxy.fetch.faults import Unavailable, What, bad_status, redact
+from proxy.fetch.faults import Unavailable, What, bad_status
+from proxy.guard.redaction import redact
 from proxy.hls.model import ByteRange
 
 __all__ = ["Part", "part_of", "range_header", "validator_of"]

@@ -28,7 +28,7 @@ import av
 
 from proxy.errors import CorruptMedia, ProxyError, RemuxFailed, SpliceIncompatible
 from proxy.media.boxes import TrackBox, init_segment
-from proxy.media.demux import Demuxer, SourceTrack
+from proxy.media.feed import Feed
 from proxy.media.fragment import Fragmenter, InitSegment, Part
 from proxy.media.lane import Held, Lane
 from proxy.media.nal import BitstreamError
@@ -68,68 +68,11 @@ class Counts:
     sections_skipped: int = 0
 
 
-class _Feed:
-    """One input, as packets: section after section on one clock."""
-
-    def __init__(self, source: Input, *, video: bool, audio: bool, language: str | None) -> None:
-        self._source = source
-        self._wants: dict[str, Any] = {"video": video, "audio": audio, "language": language}
-        self._demuxer: Demuxer | None = None
-        self._packets: Iterator[av.Packet[Any]] = iter(())
-        self.next: Section | None = None  # the section that is to be opened next
-        self.lanes: dict[int, Lane] = {}  # by stream index
-        self.exhausted = False  # on this clock
-        self._first_group: int | None = None
-
-    def advance(self) -> None:
-        """Find out what comes next."""
-        self.next = self._source.next_section()
-
-    def open(self) -> Sequence[SourceTrack]:
-        """Open the next section and return its tracks."""
-        assert self.next is not None
-        self.close()
-        self._demuxer = Demuxer(self._source, self.next.format, **self._wants)
-        self._packets = self._demuxer.packets()
-        self.exhausted = False
-        return self._demuxer.tracks
-
-    def packet(self) -> av.Packet[Any] | None:
-        """Return the next packet of the section; None at its end."""
-        return next(self._packets, None)
-
-    def position_s(self) -> float:
-        """How far it has been read, in seconds of the source's clock."""
-        positions = [lane.position_s for lane in self.lanes.values()]
-        return min((p for p in positions if p is not None), default=float("-inf"))
-
-    def skip(self) -> None:
-        """Leave out what comes up to the next discontinuity."""
-        while True:
-            self.advance()
-            if self.next is None or self.next.discontinuity:
-                self.exhausted = True
-                return
-
-    def group(self) -> int:
-        """Return the discontinuity that the next section belongs to, counted from the start."""
-        assert self.next is not None
-        if self._first_group is None:
-            self._first_group = self.next.group
-        return self.next.group - self._first_group
-
-    def close(self) -> None:
-        if self._demuxer is not None:
-            self._demuxer.close()
-            self._demuxer = None
-            self._packets = iter(())
-
-
 class _Remux:
     """The state of one remux."""
 
     def __init__(
-        self, feeds: Sequence[_Feed], emit: Callable[[Part], None], wish: Wish, counts: Counts
+        self, feeds: Sequence[Feed], emit: Callable[[Part], None], wish: Wish, counts: Counts
     ) -> None:
         self._feeds = feeds
         self._emit = emit
@@ -197,7 +140,7 @@ class _Remux:
             if not self._wish.skip_splices or self._fragmenter is None:
                 raise SpliceIncompatible("two playlists with different discontinuities")
             self._counts.sections_skipped += 1
-            min(ahead, key=_Feed.group).skip()
+            min(ahead, key=Feed.group).skip()
 
     def _skip_clock(self) -> None:
         """Leave out what is left up to the next discontinuity."""
@@ -210,13 +153,13 @@ class _Remux:
                 feed.skip()
 
     @staticmethod
-    def _urgency(feed: _Feed) -> float:
+    def _urgency(feed: Feed) -> float:
         """Read what is not primed yet first, and then what is behind."""
         if not all(lane.is_primed() for lane in feed.lanes.values()):
             return float("-inf")
         return feed.position_s()
 
-    def _enter(self, feed: _Feed, section: Section, *, discontinuity: bool) -> None:
+    def _enter(self, feed: Feed, section: Section, *, discontinuity: bool) -> None:
         """Open the section of a feed and tie its tracks to the lanes of the output."""
         tracks = feed.open()
         before = [lane for lane in feed.lanes.values() if lane.index >= 0]
@@ -248,7 +191,7 @@ class _Remux:
 
     # -- packets -----------------------------------------------------------------------------------
 
-    def _add(self, feed: _Feed, packet: av.Packet[Any]) -> None:
+    def _add(self, feed: Feed, packet: av.Packet[Any]) -> None:
         lane = feed.lanes.get(packet.stream_index)
         if lane is None:
             left_out = self._counts.left_out
@@ -524,7 +467,7 @@ def remux(
     counts = counts or Counts()
     apart = len(inputs) > 1
     feeds = [
-        _Feed(
+        Feed(
             source,
             video=wish.video and position == 0,
             audio=not apart or position == 1,
