@@ -38,6 +38,7 @@ async def follow(
     holes: Holes,
     target_duration_s: float,
     last_s: float | None = None,
+    is_short: Callable[[float], Awaitable[bool]] | None = None,
     on_gap: Literal["abort", "skip"] = "abort",
     clock: Clock,
 ) -> AsyncIterator[Segment]:
@@ -49,7 +50,9 @@ async def follow(
         cursor: decides when to reload, and what is new.
         holes: told what is left out.
         target_duration_s: of the playlist.
-        last_s: end before segments that begin so many seconds behind the first one.
+        last_s: end before segments that begin so many seconds behind the first one, by EXTINF.
+        is_short: asked there, since EXTINF may say more than there is: whether the media of the
+            segments yielded do not reach that far; told how much was left out behind the last one.
         on_gap: what to do when the window of a live playlist has moved past us.
         clock: the time.
 
@@ -58,7 +61,7 @@ async def follow(
         SourceTimeout: the playlist stands still, or could not be reloaded, for too long.
     """
     update = first
-    position_s = 0.0
+    position_s = left_out_s = 0.0
     while True:
         if update.lost:
             if on_gap == "abort":
@@ -68,13 +71,16 @@ async def follow(
         if update.restarted and segments:  # an encoder began anew, and its clock with it
             segments = (replace(segments[0], discontinuity=True), *segments[1:])
         for segment in segments:
-            if last_s is not None and position_s >= last_s:
+            at_end = last_s is not None and position_s >= last_s
+            if at_end and not (is_short is not None and await is_short(left_out_s)):
                 return
             position_s += segment.duration_s
             if segment.gap:
                 holes.leave_out(segment.duration_s)
+                left_out_s += segment.duration_s
                 continue
             holes.next(segment)
+            left_out_s = 0.0
             yield segment
         if cursor.ended:
             return

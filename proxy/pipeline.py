@@ -23,8 +23,10 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
+from proxy.clip import run_ups, wish_of
 from proxy.errors import CorruptMedia, Overloaded, ProxyError, StreamAborted
 from proxy.fetch.client import Fetcher
 from proxy.fetch.keys import KeyRing
@@ -34,7 +36,7 @@ from proxy.hls.select import Quality
 from proxy.inspection import describe
 from proxy.media.fragment import InitSegment
 from proxy.media.outlet import Outlet
-from proxy.media.remux import Counts, Wish, remux
+from proxy.media.remux import Counts, StartMissed, Wish, remux
 from proxy.media.ring import BridgeClosed
 from proxy.media.turn import TurnGate
 from proxy.plan import (
@@ -104,6 +106,8 @@ class MediaStream:
         self._outlet = Outlet(_SMALLEST_SHARE_BYTES, gate)
         self._gate = gate
         self._supplies = supplies
+        for position, source in enumerate(supplies):
+            source.missing_s = partial(self._missing_s, position)
         self._keys = keys
         self._first: list[bytes] = []
         self._fetching: list[asyncio.Task[None]] = []
@@ -140,6 +144,9 @@ class MediaStream:
         for source in self._supplies:
             source.widen()
         self.timings = (*plan.seconds, ("fragment", time.monotonic() - began_s))
+
+    def _missing_s(self, position: int) -> float:
+        return self.counts.missing_s(position)
 
     def _work(self, wish: Wish) -> None:
         """Remux from the rings into the outlet: the worker thread."""
@@ -234,27 +241,6 @@ def _in_thread(name: str, work: Callable[[], None]) -> asyncio.Future[None]:
     return ended
 
 
-def _wish(plan: Plan, request: StreamRequest, skipped_s: float) -> Wish:
-    """Say to the remux what the client wants, in seconds from the first segment fetched."""
-    media = plan.media
-    start_s = end_s = duration_s = None
-    if not media.live:
-        duration_s = media.duration_s - skipped_s
-        if request.start_s is not None:
-            begin_s = request.start_s + (media.duration_s if request.start_s < 0 else 0)
-            start_s = begin_s - skipped_s if begin_s > 0 else None
-        if request.end_s is not None and request.end_s < media.duration_s:
-            end_s = duration_s = request.end_s - skipped_s
-    return Wish(
-        video=not plan.audio_only,
-        language=request.audio,
-        duration_s=duration_s,
-        start_s=start_s,
-        end_s=end_s,
-        skip_splices=request.on_splice == "skip",
-    )
-
-
 class Pipeline:
     """Opens streams; an async context manager.
 
@@ -317,30 +303,69 @@ class Pipeline:
         return await make_plan(self._fetcher, request, self._settings.playlists)
 
     async def _start(self, plan: Plan, request: StreamRequest) -> MediaStream:
+        """Open a stream; where its first segment lacks the picture that `start` needs, open it
+        again from an earlier one, before anything is promised."""
+        began_s = time.monotonic()
+        keys = KeyRing(self._fetcher)
+        supplies = self._supplies(plan, request, keys)
+        run_up = supplies[0].run_up
+        try:
+            return await self._open(plan, request, supplies, keys, insists=run_up > 0)
+        except StartMissed:
+            logger.info("no picture to start with in its segment: looking for it before")
+        stream: MediaStream | None = None
+        for earlier in run_ups(run_up):
+            keys = KeyRing(self._fetcher)
+            supplies = self._supplies(plan, request, keys, earlier=earlier)
+            try:
+                stream = await self._open(plan, request, supplies, keys, insists=True)
+            except StartMissed:
+                continue
+            except ProxyError as error:  # what lies before the start must not keep it from playing
+                logger.info("%d segments before the start: %s", earlier, error)
+            break
+        if stream is None:
+            keys = KeyRing(self._fetcher)
+            supplies = self._supplies(plan, request, keys)
+            stream = await self._open(plan, request, supplies, keys, insists=False)
+        stream.timings = (*stream.timings, ("search", time.monotonic() - began_s))
+        return stream
+
+    async def _open(
+        self,
+        plan: Plan,
+        request: StreamRequest,
+        supplies: list[Supply],
+        keys: KeyRing,
+        *,
+        insists: bool,
+    ) -> MediaStream:
         if len(self._streams) >= self._settings.streams:
             raise Overloaded("no free worker")
         if self._settings.budget_bytes // (len(self._streams) + 1) < _SMALLEST_SHARE_BYTES:
             raise Overloaded("memory.budget_bytes is used up")
-        keys = KeyRing(self._fetcher)
-        supplies = self._supplies(plan, request, keys)
         stream = MediaStream(supplies, keys=keys, gate=self._gate, on_close=self._leave)
         self._streams.add(stream)
         self._share()
         try:
-            await stream.open(plan, _wish(plan, request, supplies[0].skipped_s))
+            await stream.open(plan, wish_of(plan, request, supplies[0].skipped_s, insists=insists))
         except BaseException:
             await stream.aclose()
             raise
         return stream
 
-    def _supplies(self, plan: Plan, request: StreamRequest, keys: KeyRing) -> list[Supply]:
-        """Return what brings the playlists of a stream, all from the same place on."""
+    def _supplies(
+        self, plan: Plan, request: StreamRequest, keys: KeyRing, *, earlier: int = 0
+    ) -> list[Supply]:
+        """Return what brings the playlists of a stream, all from the same place on: so many
+        segments before the start, of the one that leads."""
 
-        def supply(source: Source, start_s: float | None) -> Supply:
+        def supply(source: Source, start_s: float | None, earlier: int = 0) -> Supply:
             return Supply(
                 source,
                 request,
                 start_s=start_s,
+                earlier=earlier,
                 fetcher=self._fetcher,
                 keys=keys,
                 gate=self._gate,
@@ -349,11 +374,13 @@ class Pipeline:
                 clock=self._clock,
             )
 
-        supplies = [supply(plan.sources[0], request.start_s)]
+        supplies = [supply(plan.sources[0], request.start_s, earlier)]
         for source in plan.sources[1:]:
             start_s = request.start_s
             if start_s is not None and not source.playlist.live:
-                start_s = supplies[0].skipped_s  # audio that is apart begins with the first picture
+                # audio that is apart begins with the first picture, on the same clock
+                nth = (supplies[0].group or 0) - plan.sources[0].first_group
+                start_s = source.nearest_in(nth, supplies[0].skipped_s)
             supplies.append(supply(source, start_s))
         # Live windows may begin on both sides of a discontinuity: the later one counts.
         groups = [s.group for s in supplies if s.group is not None]

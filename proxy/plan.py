@@ -27,6 +27,8 @@ from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Start
 from proxy.hls.parse import looks_like_playlist, parse_playlist
 from proxy.hls.select import Choice, Quality, choose
 
+_INSIDE_S = 0.001  # of an end: where the segment before it still is
+
 OnTrouble = Literal["abort", "skip"]
 
 
@@ -68,6 +70,24 @@ class Source:
                 return position_s
             position_s += segment.duration_s
         return None
+
+    @property
+    def first_group(self) -> int:
+        """The Discontinuity Sequence Number of the first segment."""
+        segments = self.playlist.segments
+        return segments[0].discontinuity_sequence if segments else 0
+
+    def nearest_in(self, nth: int, position_s: float) -> float:
+        """Return the position nearest to one in another playlist that is on the same clock: behind
+        the nth discontinuity, counted from the first segment; anywhere, where there is none."""
+        numbers = [segment.discontinuity_sequence for segment in self.playlist.segments]
+        group = self.first_group + nth
+        begin_s, end_s = 0.0, self.playlist.duration_s
+        if group in numbers:
+            begin_s = self.position_of(group) or 0.0
+            own = (s for s in self.playlist.segments if s.discontinuity_sequence == group)
+            end_s = begin_s + sum(segment.duration_s for segment in own)
+        return max(min(position_s, end_s - _INSIDE_S), begin_s)
 
     async def reload(self, fetcher: Fetcher, limits: PlaylistLimits) -> MediaPlaylist:
         """Fetch it again."""

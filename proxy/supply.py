@@ -1,19 +1,22 @@
 """A supply: one media playlist on its way into a ring.
 
 Puts together, for one playlist of a stream: the cursor that follows it, the prefetcher that brings
-its segments, the decryption, and the intake that makes sections of them.  Runs on the event loop.
+its segments, the decryption, and the intake that makes sections of them.  EXTINF tells where a clip
+ends, and the media have the last word: where they end earlier than it says, the segments behind are
+brought too.  Runs on the event loop.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from proxy.errors import ProxyError, RemuxFailed
 from proxy.fetch.client import Fetcher
 from proxy.fetch.decrypt import DecryptingSink, read_init_section
 from proxy.fetch.keys import KeyRing
-from proxy.fetch.prefetch import Prefetcher
+from proxy.fetch.prefetch import Prefetcher, Sink
 from proxy.follow import Clock, follow
 from proxy.hls.cursor import CursorSettings, SegmentCursor
 from proxy.hls.model import InitSection, MediaPlaylist, Segment
@@ -29,9 +32,50 @@ logger = logging.getLogger(__name__)
 # A socket's read buffer comes in pieces of this size; less room would make every one of them wait.
 _SMALLEST_RING_BYTES = 64 * 1024
 
+# A clip may end so much earlier than wished before a further segment is fetched for it: EXTINF is
+# rounded, and the tracks of a segment do not end together.
+_SHORT_S = 0.25
 
 # EXT-X-MAP: a few KiB; with many tracks and long parameter sets still far below this.
 _INIT_SECTION_BYTES = 1024 * 1024
+
+
+class _Handing:
+    """A sink that knows what it has passed on."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.write = sink.write
+        self.segments = 0  # that have passed, or were lost
+        self.lost_s = 0.0  # behind the last one that passed
+        self._sink = sink
+        self._changed = asyncio.Event()
+
+    async def begin(self, segment: Segment) -> None:
+        self.lost_s = 0.0
+        await self._sink.begin(segment)
+
+    async def end(self, segment: Segment) -> None:
+        await self._sink.end(segment)
+        self._count()
+
+    async def lost(self, segment: Segment) -> None:
+        await self._sink.lost(segment)
+        self.lost_s += segment.duration_s
+        self._count()
+
+    def _count(self) -> None:
+        self.segments += 1
+        self._changed.set()
+
+    async def until(self, segments: int) -> None:
+        """Wait until so many have passed."""
+        while self.segments < segments:
+            self._changed.clear()
+            await self._changed.wait()
+
+
+def _unknown() -> float:
+    return 0.0
 
 
 class Supply:
@@ -41,6 +85,7 @@ class Supply:
         source: the playlist.
         request: what the client wants to happen at gaps, and where to end.
         start_s: where to start, as `SegmentCursor` takes it.
+        earlier: by how many segments to begin before that.
         fetcher: the outgoing network.
         keys: those of the stream, shared by its playlists; belong to whoever made them.
         gate: let go of by the ring's reader while it waits.
@@ -58,6 +103,7 @@ class Supply:
         request: StreamRequest,
         *,
         start_s: float | None,
+        earlier: int = 0,
         fetcher: Fetcher,
         keys: KeyRing,
         gate: TurnGate,
@@ -67,17 +113,19 @@ class Supply:
     ) -> None:
         self.ring = RingBuffer(_SMALLEST_RING_BYTES, gate)
         self.holes = Holes()
+        self.missing_s: Callable[[], float] = _unknown  # of media, up to the wished end
         self._fetcher = fetcher
         self._limits = limits
         self._source = source
         self._keys = keys
         self._allowance_bytes = 0
         playlist = source.playlist
-        cursor = SegmentCursor(start_s=start_s, start=source.start, settings=live)
+        cursor = SegmentCursor(start_s=start_s, start=source.start, earlier=earlier, settings=live)
         first = cursor.feed(playlist, clock.now())
         # Discontinuity Sequence Number of the first segment; None: none has come yet.
         self.group = first.segments[0].discontinuity_sequence if first.segments else None
         self.skipped_s = cursor.skipped_s  # of the playlist, before what is fetched
+        self.run_up = cursor.run_up  # segments of that which can help to decode it
         segments = follow(
             first,
             self._reload,
@@ -85,10 +133,17 @@ class Supply:
             holes=self.holes,
             target_duration_s=playlist.target_duration_s,
             last_s=None if request.end_s is None else request.end_s - cursor.skipped_s,
+            is_short=self._is_short,
             on_gap=request.on_gap,
             clock=clock,
         )
         self._segments = self._announced(segments)
+        self._handing = _Handing(
+            DecryptingSink(
+                Intake(self.ring, self._read_init, self.holes, skipped_s=self.skipped_s), keys
+            )
+        )
+        self._wanted = 0  # segments that were handed to the prefetcher
         self._prefetcher = Prefetcher(
             fetcher,
             allowance=lambda: self._allowance_bytes,
@@ -108,9 +163,8 @@ class Supply:
 
     async def run(self) -> None:
         """Bring the segments into the ring, in order; errors travel through the ring."""
-        intake = Intake(self.ring, self._read_init, self.holes, skipped_s=self.skipped_s)
         try:
-            await self._prefetcher.deliver(self._segments, DecryptingSink(intake, self._keys))
+            await self._prefetcher.deliver(self._segments, self._handing)
         except BridgeClosed:
             return  # the worker has ended, and the outlet says why
         except ProxyError as error:
@@ -126,7 +180,18 @@ class Supply:
         async for segment in segments:
             if segment.key is not None:
                 self._keys.expect(segment.key)
+            self._wanted += 1
             yield segment
+
+    async def _is_short(self, left_out_s: float) -> bool:
+        """Whether all media of the segments so far do not reach the wished end: known when the
+        remux has read them and asks for more."""
+        await self._handing.until(self._wanted)
+        try:
+            await self.ring.starved()
+        except BridgeClosed:
+            return False
+        return self.missing_s() - left_out_s - self._handing.lost_s > _SHORT_S
 
     async def _reload(self) -> MediaPlaylist:
         return await self._source.reload(self._fetcher, self._limits)

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "proxy"
-JOINERS = ("pipeline", "plan", "supply", "follow", "intake", "inspection")
+JOINERS = ("pipeline", "plan", "clip", "supply", "follow", "intake", "inspection")
 APP = ("app", "query", "admission", "delivery")
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 

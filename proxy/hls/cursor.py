@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from proxy.errors import StartBeyondEnd
 from proxy.hls.model import MediaPlaylist, Segment, Start
@@ -62,7 +63,9 @@ class SegmentCursor:
     """Follows one Media Playlist from a start position to its end.
 
     `start_s` is where to start: seconds from the beginning of the first playlist fed, negative
-    seconds before its end.  Without it, EXT-X-START counts while the playlist grows (`start` is
+    seconds before its end.  The playlist's timeline counts, which is sums of EXTINF, however much
+    the media differ from them; `earlier` is by how many segments to begin before that one.
+    Without `start_s`, EXT-X-START counts while the playlist grows (`start` is
     the one of the Multivariant Playlist); a live playlist starts three target durations before its
     end (6.3.3), an EVENT at its beginning, and so does a VOD, EXT-X-START or not: that is where a
     player would open it, not what it consists of.
@@ -73,9 +76,11 @@ class SegmentCursor:
         *,
         start_s: float | None = None,
         start: Start | None = None,
+        earlier: int = 0,
         settings: CursorSettings | None = None,
     ) -> None:
         self._start_s = start_s
+        self._earlier = earlier
         self._start = start
         self._settings = settings or CursorSettings()
         # our numbers: the source's sequence + shift, which changes when the source numbers anew
@@ -91,6 +96,7 @@ class SegmentCursor:
         self._reload_at_s = 0.0
         self._ended = False
         self._skipped_s = 0.0
+        self._run_up = 0
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else f"reload at {self._reload_at_s:.1f} s"
@@ -110,6 +116,12 @@ class SegmentCursor:
     def skipped_s(self) -> float:
         """How much of the first playlist lies before the start, in seconds of EXTINF."""
         return self._skipped_s
+
+    @property
+    def run_up(self) -> int:
+        """How many segments before the first one handed out can help to decode it: those behind the
+        last discontinuity or gap."""
+        return self._run_up
 
     def is_stale(self, now_s: float) -> bool:
         """Return whether no segment has come for so long that none can be expected any more.
@@ -145,7 +157,8 @@ class SegmentCursor:
     def _open(self, playlist: MediaPlaylist) -> Update:
         if not playlist.segments:  # a live stream that is about to begin
             return Update()
-        index = self._start_index(playlist)
+        index = max(0, self._start_index(playlist) - self._earlier)
+        self._run_up = _run_up(playlist.segments[: index + 1])
         self._skipped_s = sum(segment.duration_s for segment in playlist.segments[:index])
         self._first = playlist.segments[0].sequence
         self._remember(playlist.segments)
@@ -282,6 +295,17 @@ class SegmentCursor:
 def _is_sliding(playlist: MediaPlaylist) -> bool:
     """Whether segments leave it at the front: live, and no EVENT (4.4.3.5)."""
     return playlist.live and playlist.playlist_type is None
+
+
+def _run_up(segments: Sequence[Segment]) -> int:
+    """Return how many of the segments before the last one it goes on from."""
+    count = 0
+    for before, segment in reversed(list(pairwise(segments))):
+        apart = segment.discontinuity_sequence != before.discontinuity_sequence
+        if apart or segment.discontinuity or segment.gap or before.gap:
+            break
+        count += 1
+    return count
 
 
 def _identity(segment: Segment) -> _Identity:

@@ -107,6 +107,23 @@ class Lane:
         """How far it has been read, in the source's clock."""
         return None if self._timeline is None else self._timeline.position_s
 
+    @property
+    def frame_s(self) -> Fraction:
+        """What a sample lasts, as far as is known."""
+        timeline = self._timeline or self._earlier
+        return Fraction(timeline.frame_ticks, self.timescale) if timeline else Fraction(0)
+
+    @property
+    def end_s(self) -> Fraction:
+        """Where its presentation ends in the output so far."""
+        timeline = self._timeline or self._earlier
+        return timeline.end_s if timeline else Fraction(0)
+
+    @property
+    def half_tick_s(self) -> Fraction:
+        """As far as rounding may move a sample in the output."""
+        return Fraction(1, 2 * self.timescale)
+
     def enter(self, track: SourceTrack, section: Section, *, discontinuity: bool) -> None:
         """Begin a section.
 

@@ -17,6 +17,7 @@ Errors of PyAV are translated here and nowhere else.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from proxy.media.lane import Held, Lane
 from proxy.media.nal import BitstreamError
 from proxy.media.ring import BridgeClosed
 from proxy.media.section import Input, Section
-from proxy.media.timeline import align, align_after, exact
+from proxy.media.timeline import Alignment, align, align_after, exact
 
 SILENT_S = 2  # seconds of media after which an announced track counts as absent
 
@@ -46,6 +47,13 @@ _PRIMING_BYTES = 32 * 1024 * 1024
 # of pictures at 60 per second without a random access point.
 _NO_START_PACKETS = 1800
 
+# Pictures that are complete only when the next one comes: in their PES packet, and in the parser.
+_UNSEEN_FRAMES = 2
+
+
+class StartMissed(CorruptMedia):
+    """The input has no random access point at or before the wished start."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -55,8 +63,13 @@ class Wish:
     language: str | None = None  # of the audio track
     duration_s: float | None = None  # of the source up to the wished end, where it is known
     start_s: float | None = None  # begin at the random access point at or before this
+    insists: bool = False  # on that: raise `StartMissed` rather than begin at the next one
     end_s: float | None = None  # leave out what is presented from here on
     skip_splices: bool = False  # leave sections out that the output cannot take
+
+
+def _all_missing(_: int) -> float:
+    return math.inf
 
 
 @dataclass(slots=True, kw_only=True)
@@ -66,6 +79,9 @@ class Counts:
     packets: dict[str, int] = field(default_factory=dict)  # by kind: those that were copied
     left_out: dict[str, int] = field(default_factory=dict)  # by reason
     sections_skipped: int = 0
+    # How many seconds are missing up to the wished end, as far as an input (by its position) was
+    # read: of its video, or of audio alone.  To be asked while the remux waits for that input.
+    missing_s: Callable[[int], float] = _all_missing
 
 
 class _Remux:
@@ -78,6 +94,7 @@ class _Remux:
         self._emit = emit
         self._wish = wish
         self._counts = counts
+        counts.missing_s = self._missing_s
         self._lanes: list[Lane] = []  # all tracks there have been, in the order of the output
         self._hole_s = 0.0  # missing before what is held
         self._lead = Fraction(0)
@@ -85,6 +102,7 @@ class _Remux:
         self._epoch = 0  # how many shifts there have been
         self._new_clock = False  # whether a discontinuity came, and its tracks wait
         self._zero_s: Fraction | None = None  # presentation time of the source's first picture
+        self._start_s = Fraction(0)  # where the output begins, from that picture on
         self._fragmenter: Fragmenter | None = None
 
     def run(self) -> None:
@@ -204,8 +222,31 @@ class _Remux:
         held = lane.feed(packet)
         if held:
             self._take(lane, held)
-        elif self._fragmenter is None and lane.left_out >= _NO_START_PACKETS:
+        elif self._fragmenter is None and lane.left_out:
+            self._look_for_start(lane, packet)
+
+    def _look_for_start(self, lane: Lane, packet: av.Packet[Any]) -> None:
+        """Give up where nothing can begin: a picture was left out."""
+        begin_s = self._begin_s(lane) if self._wish.insists and not lane.held else None
+        if (
+            begin_s is not None
+            and packet.pts is not None
+            and packet.pts * packet.time_base > begin_s
+        ):
+            raise StartMissed("the wished start was passed without a random access point")
+        if lane.left_out >= _NO_START_PACKETS:
+            self._check_missed()
             raise CorruptMedia(f"no random access point in {lane.left_out} packets")
+
+    def _check_missed(self, start_s: Fraction = Fraction(0)) -> None:
+        """Nothing begins by the wished start: say so where an earlier beginning would help."""
+        wish = self._wish
+        if not wish.insists or wish.start_s is None or self._fragmenter is not None:
+            return
+        videos = [lane for lane in self._lanes if lane.kind == "video"]
+        blind = any(lane.left_out and not lane.held for lane in videos)
+        if blind or (videos and start_s > exact(wish.start_s)):
+            raise StartMissed("nothing begins at or before the wished start")
 
     def _near_s(self, begins: Lane) -> float | None:
         """Where the other tracks are on the same clock: it wraps, and may have done so between."""
@@ -254,7 +295,7 @@ class _Remux:
         if not leads:
             return None
         if self._zero_s is None and held is not None:  # its first packet stated no time
-            self._zero_s = held.present_s
+            self._zero_s = held.present_s - exact(self._hole_s)
         return None if self._zero_s is None else self._zero_s + exact(self._wish.start_s)
 
     def _follow_s(self, lane: Lane) -> Fraction | None:
@@ -274,13 +315,32 @@ class _Remux:
         """Take the time of the source's first picture, also where nothing can decode it."""
         leads = lane.kind == "video" or all(other.kind != "video" for other in self._lanes)
         if leads and packet.pts is not None and lane.is_clocked:
-            self._zero_s = Fraction(packet.pts) * packet.time_base
+            self._zero_s = Fraction(packet.pts) * packet.time_base - exact(self._hole_s)
 
     def _has_ended(self) -> bool:
         """Whether all tracks have passed the wished end."""
         return self._fragmenter is not None and all(
             lane.ended for lane in self._lanes if lane.index >= 0
         )
+
+    def _missing_s(self, position: int) -> float:
+        """Say how many seconds are missing up to the wished end; see `Counts`."""
+        if self._wish.end_s is None:
+            return 0.0
+        begun = self._fragmenter is not None
+        lanes = [
+            lane for lane in self._feeds[position].lanes.values() if lane.index >= 0 or not begun
+        ]
+        lane = next((lane for lane in lanes if lane.kind == "video"), lanes[0] if lanes else None)
+        if lane is None or not (begun or lane.held):
+            return math.inf
+        held = [one.present_s for one in lane.held]
+        reached_s = max(held) - min(held) + lane.frame_s if held else Fraction(0)
+        if begun:
+            reached_s += self._start_s + lane.end_s
+        elif self._zero_s is not None:
+            reached_s += min(held) - self._zero_s
+        return self._wish.end_s - float(reached_s + _UNSEEN_FRAMES * lane.frame_s)
 
     def _place(self, lane: Lane, held: Held) -> None:
         assert self._fragmenter is not None
@@ -349,13 +409,21 @@ class _Remux:
     def _begin(self, present: Sequence[Lane]) -> None:
         """Send the init segment."""
         if not present:
+            self._check_missed()
             raise CorruptMedia("no packet of any track can be decoded")
-        start_s = self._clip(present)
+        start_s = self._start_s = self._clip(present)
+        self._check_missed(start_s)
         present = [lane for lane in present if lane.held]
-        alignment = align(
-            [(lane.held[0].timeline, [held.times for held in lane.held]) for lane in present],
-            hole_s=self._hole_s,
-        )
+        alignment = self._aligned(present)
+        if self._wish.end_s is not None:  # what begins behind the end has nothing to show
+            end_s = alignment.origin + exact(self._wish.end_s) - start_s
+            for lane in present:
+                if all(held.present_s >= end_s - lane.half_tick_s for held in lane.held):
+                    lane.drop_held()
+            present = [lane for lane in present if lane.held]
+            if not present:
+                raise CorruptMedia("nothing begins before the wished end")
+            alignment = self._aligned(present)
         self._lead = alignment.lead
         duration_s = self._wish.duration_s
         if duration_s is not None:
@@ -400,6 +468,14 @@ class _Remux:
             self._emit,
         )
 
+    def _aligned(self, present: Sequence[Lane]) -> Alignment:
+        """Find the shift at the start.  A hole is kept but where a later beginning is wished: time
+        starts at 0 with the first picture then."""
+        return align(
+            [(lane.held[0].timeline, [held.times for held in lane.held]) for lane in present],
+            hole_s=self._hole_s if self._wish.start_s is None else 0.0,
+        )
+
     def _clip(self, present: Sequence[Lane]) -> Fraction:
         """Let all tracks begin with the first picture, where a later beginning is wished.  Returns
         the seconds that were left out."""
@@ -417,6 +493,7 @@ class _Remux:
 
     def _finish(self) -> None:
         if self._fragmenter is None:
+            self._check_missed()
             raise CorruptMedia("no packet of any track can be decoded")
         self._fragmenter.finish()
 
@@ -457,6 +534,7 @@ def remux(
         counts: filled in, also when this raises.
 
     Raises:
+        StartMissed: nothing begins at or before the start, and the wish insists.
         UnsupportedCodec: players of MP4 do not take what it holds.
         CorruptMedia: it is no media, or nothing in it can be decoded.
         SpliceIncompatible: it changes in mid-stream in a way that one sample entry cannot tell.

@@ -1,8 +1,8 @@
 """Bridge 1: from the event loop to a worker thread; a ring of byte chunks, bounded in bytes, that
 reads like a file, section by section.
 
-Threads: `begin`, `write`, `finish` and `fail` are called on the event loop, `next_section` and
-`read` on one worker thread, `close` and `relax` from either.
+Threads: `begin`, `write`, `starved`, `finish` and `fail` are called on the event loop,
+`next_section` and `read` on one worker thread, `close` and `relax` from either.
 
 Rules of this file:
 1. `read(n)` returns at most n bytes (PyAV copies what it gets without checking) and blocks only
@@ -56,6 +56,7 @@ class RingBuffer:
         self._timed = False  # whether `_hurry` will be called
         self._hurried = False
         self._room: asyncio.Future[None] | None = None
+        self._starving: asyncio.Future[None] | None = None
         self._finished = False
         self._closed = False
         self._error: Exception | None = None
@@ -100,6 +101,24 @@ class RingBuffer:
                 return
             room = self._room = self._loop.create_future()
         await room
+        if self._closed:
+            raise BridgeClosed
+
+    async def starved(self) -> None:
+        """Wait until the reader has taken everything and wants more.
+
+        Raises:
+            BridgeClosed: nobody will read any more.
+        """
+        with self._changed:
+            if self._closed:
+                raise BridgeClosed
+            if self._reader_waits and not self._chunks:
+                return
+            self._hurried = True
+            self._changed.notify()
+            starving = self._starving = self._loop.create_future()
+        await starving
         if self._closed:
             raise BridgeClosed
 
@@ -201,6 +220,7 @@ class RingBuffer:
         if self._has_something():
             return  # it came before the lock did, and nobody was told to hurry
         self._reader_waits = True
+        self._tell_starving()
         try:
             while not self._has_something() or not self._is_enough():
                 self._changed.wait()
@@ -209,9 +229,16 @@ class RingBuffer:
 
     def _make_room(self) -> None:
         room, self._room = self._room, None
-        if room is not None:
+        self._tell(room)
+
+    def _tell_starving(self) -> None:
+        starving, self._starving = self._starving, None
+        self._tell(starving)
+
+    def _tell(self, waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None:
             with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                self._loop.call_soon_threadsafe(_set, room)
+                self._loop.call_soon_threadsafe(_set, waiter)
 
     # -- either ------------------------------------------------------------------------------------
 
@@ -227,6 +254,7 @@ class RingBuffer:
             self._taken = self._size = 0
             self._changed.notify()
             self._make_room()
+            self._tell_starving()
 
 
 def _set(future: asyncio.Future[None]) -> None:

@@ -244,8 +244,9 @@ class Piece:
     duration_s: float  # up to the next piece's start
 
 
-def cut(data: bytes, target_s: float) -> list[Piece]:
-    """Cut a stream as an HLS segmenter does: at random access points, `target_s` apart or more.
+def cut(data: bytes, target_s: float, *, anywhere: bool = False) -> list[Piece]:
+    """Cut a stream as an HLS segmenter does: at random access points, `target_s` apart or more; or
+    `anywhere`, before any picture.
 
     The first video track is what is cut along, or the first audio track where there is no video.
     No PES packet is split, each piece begins with PAT and PMT, and continuity counters run on.
@@ -266,7 +267,7 @@ def cut(data: bytes, target_s: float) -> list[Piece]:
         if packet.pid == leader and packet.starts:
             pts = _unwrap(packet, times)
             times.append(pts)
-            cuttable = video is None or packet.random_access
+            cuttable = anywhere or video is None or packet.random_access
             if not starts:
                 starts.append(pts)
             elif cuttable and pts - starts[-1] >= target_s * TICKS_PER_S:
