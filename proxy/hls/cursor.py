@@ -14,7 +14,9 @@ Rules of this file:
    `is_stale` tells when waiting has no more sense.
 2. Media Sequence Numbers tell what is new (RFC 8216bis 6.3.4).  Addresses only help where numbers
    contradict themselves; the same address may come many times (slates, loops), and a different one
-   may be the same segment (tokens that change with each reload).
+   may be the same segment (tokens that change with each reload).  Numbers that fall back are an
+   older copy from another server of a CDN, unless they stay there and move on: then an encoder
+   began anew, with whatever names.
 3. Segments keep the source's `sequence`, since IVs are made of it.  Only those of a delta update
    are changed: they get back the map, the key and the numbers that it left out.
 4. Times are seconds of a monotonic clock that the caller reads; positions are sums of EXTINF.
@@ -28,6 +30,7 @@ from itertools import pairwise
 
 from proxy.errors import StartBeyondEnd
 from proxy.hls.model import MediaPlaylist, Segment, Start
+from proxy.hls.names import Name, Names
 
 __all__ = ["CursorSettings", "SegmentCursor", "Update"]
 
@@ -36,8 +39,6 @@ __all__ = ["CursorSettings", "SegmentCursor", "Update"]
 MEMORY_SEGMENTS = 1_000
 
 TOLERANCE_S = 1e-6  # sums of EXTINF are floats: 3 x 0.1 is more than 0.3
-
-_Identity = tuple[str, int]  # address, first byte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +89,14 @@ class SegmentCursor:
         self._next = 0  # the first one not seen yet
         self._first = 0  # the furthest that a window has begun
         self._doubted = False  # whether the last playlist seemed to begin anew
+        # what the last playlist listed (first, end), where that lay before all that is new
+        self._fallen: tuple[int, int] | None = None
+        # before the last new beginning: the shift, and the number that would have followed
+        self._former: tuple[int, int] | None = None
+        self._names = Names()
         self._last: Segment | None = None  # the newest one seen; None: nothing opened yet
-        self._identities: dict[int, _Identity] = {}  # by our number, oldest first
-        self._numbers: dict[_Identity, list[int]] = {}
+        self._identities: dict[int, Name] = {}  # by our number, oldest first
+        self._numbers: dict[Name, list[int]] = {}
         self._progress_at_s: float | None = None
         self._target_duration_s = 0.0
         self._reload_at_s = 0.0
@@ -159,6 +165,7 @@ class SegmentCursor:
             return Update()
         index = max(0, self._start_index(playlist) - self._earlier)
         self._run_up = _run_up(playlist.segments[: index + 1])
+        self._names.learn(playlist.segments)
         self._skipped_s = sum(segment.duration_s for segment in playlist.segments[:index])
         self._first = playlist.segments[0].sequence
         self._remember(playlist.segments)
@@ -204,13 +211,29 @@ class SegmentCursor:
         if not playlist.segments:  # says nothing, not even what its numbers are
             return Update()
         listed_first = playlist.media_sequence + playlist.skipped_segments
+        self._names.learn(playlist.segments)
         shift = self._shift_of(playlist, listed_first)
+        if shift is None:
+            self._fallen = None
+            if playlist.live and not self._doubted:
+                self._doubted = True  # an old copy will pass; what stays there is believed
+                return Update()
+        elif self._falls_back(listed_first + shift, len(playlist.segments)):
+            before = self._fallen
+            self._doubted = False
+            self._fallen = (listed_first + shift, listed_first + shift + len(playlist.segments))
+            # It moved on there, as a new beginning does and a forgotten copy does not; or came to
+            # its end there, which no copy has.
+            if playlist.live and (before is None or self._fallen[1] <= before[1]):
+                return Update()
+            shift = None
         restarted = shift is None
-        if restarted and playlist.live and not self._doubted:
-            self._doubted = True  # an old copy will pass; what is still there next time is believed
-            return Update()
-        self._doubted = False
-        self._shift = self._next - listed_first if shift is None else shift
+        self._doubted, self._fallen = False, None
+        if shift is None:
+            self._former = self._shift, self._next
+            self._shift = self._next - listed_first
+        else:
+            self._shift = shift
         first = listed_first + self._shift
         lost = max(0, first - self._next)
         new = playlist.segments[max(0, self._next - first) :]
@@ -219,6 +242,13 @@ class SegmentCursor:
         self._first = max(self._first, first)
         self._remember(new)
         return Update(segments=new, lost=lost, restarted=restarted)
+
+    def _falls_back(self, first: int, count: int) -> bool:
+        """Whether a playlist lies wholly before the newest window, which is older than one server
+        usually is behind another; or has grown from one that did."""
+        if self._fallen is not None and first == self._fallen[0]:
+            return first + count < self._next
+        return first + count <= self._first
 
     def _shift_of(self, playlist: MediaPlaylist, listed_first: int) -> int | None:
         """Return what to add to the playlist's numbers to get ours; None: they began anew.
@@ -229,12 +259,14 @@ class SegmentCursor:
         unknown ones (lost before; tokens in the paths; or an encoder that was restarted).
         """
         first = listed_first + self._shift
+        if first > self._next and self._former is not None and self._is_former(playlist):
+            return self._former[0]
         if first >= self._next:
             return self._shift if first - self._next <= MEMORY_SEGMENTS else None
         shifts: list[int] = []
         contradicted = False
         for segment in playlist.segments:
-            identity = _identity(segment)
+            identity = self._names.of(segment)
             known = self._identities.get(segment.sequence + self._shift)
             if known == identity:
                 return self._shift
@@ -246,6 +278,16 @@ class SegmentCursor:
             return shifts[0]  # the surest: behind the overlap old names may be used again
         were_lost = not contradicted and first >= next(iter(self._identities))
         return self._shift if first >= self._first or were_lost else None
+
+    def _is_former(self, playlist: MediaPlaylist) -> bool:
+        """Whether it is an older copy still: the end of what was before the last new beginning."""
+        assert self._former is not None
+        shift, following = self._former
+        segments = playlist.segments
+        return segments[-1].sequence + shift >= following - len(segments) and all(
+            self._identities.get(segment.sequence + shift) == self._names.of(segment)
+            for segment in segments
+        )
 
     def _completed(
         self, new: tuple[Segment, ...], playlist: MediaPlaylist, first: int
@@ -283,8 +325,8 @@ class SegmentCursor:
         self._next = self._last.sequence + self._shift + 1
         for segment in segments[-MEMORY_SEGMENTS:]:
             number = segment.sequence + self._shift
-            self._identities[number] = _identity(segment)
-            self._numbers.setdefault(_identity(segment), []).append(number)
+            name = self._identities[number] = self._names.of(segment)
+            self._numbers.setdefault(name, []).append(number)
         while len(self._identities) > MEMORY_SEGMENTS:
             identity = self._identities.pop(next(iter(self._identities)))
             self._numbers[identity].pop(0)  # both are in the order in which they were seen
@@ -306,9 +348,3 @@ def _run_up(segments: Sequence[Segment]) -> int:
             break
         count += 1
     return count
-
-
-def _identity(segment: Segment) -> _Identity:
-    """Return what a segment is recognised by: its address without the query, where tokens are."""
-    first_byte = segment.byte_range.offset if segment.byte_range else 0
-    return segment.uri.partition("?")[0], first_byte

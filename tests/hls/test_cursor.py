@@ -290,6 +290,61 @@ def test_feed_a_restart_behind_an_older_copy() -> None:
     assert cursor.feed(playlist_of("wxyz", sequence=8), 0).restarted
 
 
+def test_feed_a_restart_with_the_same_names() -> None:
+    """An encoder that begins again with the same names and numbers is followed from its first
+    segment, as soon as its playlist moves on; one load of an old copy changes nothing."""
+    cursor = opened(*range(12))
+    assert feed(cursor, playlist_of(range(9, 13), sequence=9)) == ["12"]
+    assert cursor.feed(playlist_of([0], sequence=0), 0) == Update()
+    assert cursor.feed(playlist_of([0], sequence=0), 0) == Update()
+    update = cursor.feed(playlist_of([0, 1], sequence=0), 0)
+    assert (names(update), update.lost, update.restarted) == (["0", "1"], 0, True)
+    assert cursor.feed(playlist_of(range(9, 13), sequence=9), 0) == Update()  # an old copy
+    update = cursor.feed(playlist_of([0, 1, 2, 3], sequence=0), 0)
+    assert (names(update), update.lost, update.restarted) == (["2", "3"], 0, False)
+    assert feed(cursor, playlist_of([3, 4, 5, 6], sequence=3)) == ["4", "5", "6"]
+
+
+def test_feed_a_restart_that_soon_reaches_the_window() -> None:
+    """A new beginning that grows into the numbers that were there is believed all the same."""
+    cursor = opened(0, 1, 2)
+    assert feed(cursor, playlist_of(range(2, 6), sequence=2)) == ["3", "4", "5"]
+    assert cursor.feed(playlist_of([0], sequence=0), 0) == Update()
+    assert feed(cursor, playlist_of([0, 1, 2], sequence=0)) == ["0", "1", "2"]
+
+
+def test_feed_a_restart_with_the_same_names_at_the_end() -> None:
+    """A playlist that has ended is no old copy of one that goes on."""
+    cursor = opened(*range(12))
+    feed(cursor, playlist_of(range(9, 13), sequence=9))
+    update = cursor.feed(playlist_of([0, 1], sequence=0, ended=True), 0)
+    assert (names(update), update.restarted) == (["0", "1"], True)
+
+
+def test_feed_older_copies_of_different_age() -> None:
+    """Copies that come from several servers, one far behind, are no new beginning."""
+    cursor = opened(*range(12))
+    assert feed(cursor, playlist_of(range(9, 13), sequence=9)) == ["12"]
+    for first in (4, 8):
+        assert cursor.feed(playlist_of(range(first, first + 4), sequence=first), 0) == Update()
+    assert feed(cursor, playlist_of(range(10, 14), sequence=10)) == ["13"]
+
+
+def test_feed_segments_named_by_the_query() -> None:
+    """Where only the query tells segments apart, it does, and signatures beside it do not."""
+
+    def window(first: int, sequence: int, signature: str) -> MediaPlaylist:
+        uris = [f"s.ts?sig={signature}{n}&n={n}" for n in range(first, first + 4)]
+        return playlist_of(uris, sequence=sequence)
+
+    cursor = SegmentCursor(start_s=0)
+    assert len(feed(cursor, window(5, 5, "aaaa"))) == 4
+    # numbers that stand still, or fall: the addresses are followed
+    assert feed(cursor, window(6, 5, "bbbb")) == ["s.ts?sig=bbbb9&n=9"]
+    assert feed(cursor, window(7, 0, "cccc")) == ["s.ts?sig=cccc10&n=10"]
+    assert feed(cursor, window(7, 0, "dddd")) == []
+
+
 def test_feed_a_loop_of_few_segments() -> None:
     """A channel that plays the same names in a circle goes on and on."""
     cursor = SegmentCursor(start_s=0)
@@ -512,3 +567,68 @@ def test_feed_any_history_of_numbers_that_fall_back(
         sequence = max(0, sequence + steps - back)
         fed += feed(cursor, playlist_of(range(end - window, end), sequence=sequence))
     assert fed == [str(n) for n in range(end)]
+
+
+RUNS = st.lists(
+    st.lists(
+        st.tuples(st.sampled_from(["now", "past", "older", "former"]), st.integers(0, 3)),
+        min_size=4,
+        max_size=25,
+    ),
+    min_size=2,
+    max_size=4,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(RUNS, st.integers(3, 6), st.sampled_from(["same", "other", "query"]))
+def test_feed_any_history_of_restarts(
+    runs: list[list[tuple[str, int]]], window: int, naming: str
+) -> None:
+    """Encoders that begin anew, with the same names or others, windows that move past us, and old
+    copies in between, also of what was before: each segment once, in order, losses counted."""
+    cursor = SegmentCursor(start_s=0)
+    nonce = 0
+
+    def load(run: int, end: int) -> Update:
+        nonlocal nonce
+        nonce += 1
+        begin = max(0, end - window)
+        uris = {
+            "same": [f"{n}.ts" for n in range(begin, end)],
+            "other": [f"{run}-{n}.ts" for n in range(begin, end)],
+            "query": [f"s.ts?n={n}&signature={nonce}-{n}" for n in range(begin, end)],
+        }[naming]
+        return cursor.feed(playlist_of(uris, sequence=begin), nonce)
+
+    end = 0
+    for run, loads in enumerate(runs):
+        former_end, end, following = end, 1 if run else window, 0
+        if run:  # is it so?
+            assert load(run, end) == Update()
+            end += 1
+        update = load(run, end)
+        assert update.restarted == (run > 0)
+        numbers = [segment.sequence for segment in update.segments]
+        assert numbers == list(range(end))
+        following, copied = end, False
+        # in the end it is far from its beginning
+        for what, count in [*loads, *[("now", 1)] * (2 * window)]:
+            if what == "older" and not copied and end > count + 1:
+                assert load(run, end - count) == Update()
+                copied = True
+            elif what == "former" and not copied and former_end - window > end:
+                assert load(run - 1, former_end) == Update()
+                copied = True
+            else:
+                past = end + window + count
+                # where the former run ended, its last copy and a loss look the same
+                alike = naming != "other" and former_end - window < past <= former_end
+                end = past if what == "past" and not alike else end + count
+                update = load(run, end)
+                begin = max(0, end - window)
+                assert update.lost == max(0, begin - following)
+                numbers = [segment.sequence for segment in update.segments]
+                assert numbers == list(range(following + update.lost, end))
+                assert not update.restarted
+                following, copied = end, False
