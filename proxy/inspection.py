@@ -1,4 +1,9 @@
-"""What `inspect` tells of a source: plain JSON values out of a plan.  Pure."""
+"""What `inspect` tells of a source: plain JSON values out of a plan.  Pure.
+
+`copyable` is what its beginning shows.  Behind a splice other media may come, and no playlist says
+whether they fit: `unseen_from_s` is where that begins (null: nowhere that it tells), and `splices`
+lists all such places of the playlist that leads.
+"""
 
 from __future__ import annotations
 
@@ -35,6 +40,7 @@ def describe(plan: Plan, *, codecs: str, reason: ProxyError | None) -> dict[str,
         "gaps": sum(segment.gap for segment in media.segments),
         "splices": list(_splices(media)),
         "copyable": reason is None,
+        "unseen_from_s": _unseen_from_s(plan),
         "codecs": codecs or None,
         "reason": None if reason is None else {"code": reason.code, "detail": reason.detail},
     }
@@ -89,6 +95,17 @@ def _splices(media: MediaPlaylist) -> Iterable[dict[str, Any]]:
         ]
         if tags:
             yield {"time_s": round(time_s, 3), "tags": tags}
+
+
+def _unseen_from_s(plan: Plan) -> float | None:
+    """Where the first splice is behind which media may be others; a key changes none."""
+    times_s = (
+        splice["time_s"]
+        for source in plan.sources
+        for splice in _splices(source.playlist)
+        if splice["tags"] != ["EXT-X-KEY"]
+    )
+    return min(times_s, default=None)
 
 
 def _method(segment: Segment) -> str | None:

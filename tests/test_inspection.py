@@ -72,6 +72,17 @@ def test_describe_splices() -> None:
     ]
 
 
+def test_describe_unseen() -> None:
+    """How far the judgement on the beginning goes: up to the first splice of any playlist, where
+    other media may come; another key brings none."""
+    assert report()["unseen_from_s"] == 14.0
+    assert report(MEDIA.partition("#EXT-X-DISCONTINUITY")[0])["unseen_from_s"] is None
+    sound = media(MEDIA.replace("#EXT-X-GAP", "#EXT-X-DISCONTINUITY"))
+    sources = tuple(Source(playlist=one, address=BASE) for one in (media(MEDIA), sound))
+    told = describe(Plan(sources=sources), codecs="", reason=None)
+    assert (told["unseen_from_s"], told["splices"][1]["time_s"]) == (10.0, 14.0)
+
+
 def test_describe_live() -> None:
     """Of what grows no length is told."""
     told = report(MEDIA.replace("#EXT-X-ENDLIST\n", ""))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.hls.names import Names
+from proxy.hls.names import Name, Names
 from tests.support.playlists import media_text, parse_media
 
 
-def names_of(*loads: list[str]) -> list[list[object]]:
+def names_of(*loads: list[str]) -> list[list[Name]]:
     """The names of the segments of several loads of a playlist, as one `Names` sees them."""
     names = Names()
-    out = []
+    out: list[list[Name]] = []
     for uris in loads:
         segments = parse_media(media_text(uris)).segments
         names.learn(segments)
