@@ -188,6 +188,37 @@ async def _relaxed(capacity: int = 1_000_000) -> tuple[RingBuffer, Worker]:
     return ring, worker
 
 
+async def test_starved_when_everything_is_read() -> None:
+    """Whoever asks waits until the reader has taken all there is, batch or not, and wants more."""
+    gate = TurnGate()
+    ring = RingBuffer(100 * KIB, gate)
+    ring.relax()
+    await ring.write(b"x" * 10)
+    asking = await start(ring.starved())
+    assert not asking.done()
+    worker = Worker(gate, lambda: drain(ring))
+    await asyncio.wait_for(asking, GUARD_S)
+    assert ring.size == 0
+    await asyncio.wait_for(ring.starved(), GUARD_S)  # and it still is
+    await ring.write(b"y" * 10)  # too little to wake it for
+    await asyncio.wait_for(ring.starved(), GUARD_S)
+    assert ring.size == 0
+    ring.finish()
+    assert await worker.result() == b"x" * 10 + b"y" * 10
+
+
+async def test_starved_when_nobody_reads_any_more() -> None:
+    """Closing ends the wait, and there is none afterwards."""
+    ring = RingBuffer(100 * KIB, TurnGate())
+    await ring.write(b"x")
+    asking = await start(ring.starved())
+    ring.close()
+    with pytest.raises(BridgeClosed):
+        await asyncio.wait_for(asking, GUARD_S)
+    with pytest.raises(BridgeClosed):
+        await ring.starved()
+
+
 async def test_relax_wakes_for_batches() -> None:
     """After the first fragment, a reader is woken when enough is there, not for each chunk."""
     ring, worker = await _relaxed()
