@@ -26,6 +26,7 @@ from tests.support.faults import (
     IgnoreRange,
     NoFinalChunk,
     Redirect,
+    Refuse,
     Replace,
     Reset,
     SlowHeaders,
@@ -177,6 +178,8 @@ def spoil(answer: Answer, request: Request, resource: Resource | None) -> None:
             answer.ending = endings[type(request.fault)]
             answer.stop_at = _within(answer.body, after_bytes or 0)
             answer.before_headers = after_bytes is None
+        case Refuse():
+            answer.ending, answer.before_headers = "reset", True
         case Truncate(after_bytes):
             answer.stop_at, answer.ending = _within(answer.body, after_bytes), "close"
         case NoFinalChunk():

@@ -19,6 +19,7 @@ __all__ = [
     "NoFinalChunk",
     "Raw",
     "Redirect",
+    "Refuse",
     "Replace",
     "Reset",
     "SlowHeaders",
@@ -44,6 +45,14 @@ class Reset:
     """Send a TCP RST after `after_bytes` of the body."""
 
     after_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Reset the connection and stop listening, so that every connect is refused; for `for_s`
+    seconds, or (`None`) for good.  A request shows its path too late to be refused itself."""
+
+    for_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +199,7 @@ Fault = (
     | NoFinalChunk
     | Raw
     | Redirect
+    | Refuse
     | Replace
     | Reset
     | SlowHeaders

@@ -41,6 +41,7 @@ from tests.support.faults import (
     NoFinalChunk,
     Raw,
     Redirect,
+    Refuse,
     Replace,
     Reset,
     SlowHeaders,
@@ -68,6 +69,7 @@ __all__ = [
     "Origin",
     "Raw",
     "Redirect",
+    "Refuse",
     "Replace",
     "Request",
     "Reset",
@@ -125,6 +127,26 @@ class Gate:
             await self._opened.wait()
 
 
+@dataclass(slots=True)
+class _Due:
+    """A fault that is to be done."""
+
+    path: str
+    fault: Fault
+    left: int | None  # None: always
+    when: Callable[[Request], bool] | None
+
+    def strikes(self, request: Request) -> bool:
+        """Whether it is this request's turn; counts it."""
+        if self.left == 0 or not fnmatch.fnmatchcase(request.path, self.path):
+            return False
+        if self.when is not None and not self.when(request):
+            return False
+        if self.left is not None:
+            self.left -= 1
+        return True
+
+
 class Origin:
     """A faulty origin server on 127.0.0.1 and a port of its own; an async context manager.
 
@@ -154,10 +176,11 @@ class Origin:
         self.connections: list[Connection] = []
         self.unknown: list[str] = []
         self._resources: dict[str, Resource] = {}
-        self._faults: list[tuple[str, Fault, list[int]]] = []
+        self._faults: list[_Due] = []
         self._gates: list[Gate] = []
         self._live: set[_Protocol] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._returns: list[asyncio.Task[None]] = []
         self._waiters: list[asyncio.Future[None]] = []
         self._server: asyncio.Server | None = None
 
@@ -212,16 +235,24 @@ class Origin:
 
     # -- what it does wrong ------------------------------------------------------------------------
 
-    def fault(self, path: str, fault: Fault, *, times: int | None = None) -> None:
+    def fault(
+        self,
+        path: str,
+        fault: Fault,
+        *,
+        times: int | None = None,
+        when: Callable[[Request], bool] | None = None,
+    ) -> None:
         """Do `fault` to the next `times` requests of `path` (`None`: always; `*` matches anything).
 
+        `when`: only to requests of which it says so, such as those with an old token.
         Faults of one path come one after another, in the order in which they were given.
         """
-        self._faults.append((path, fault, [-1 if times is None else times]))
+        self._faults.append(_Due(path, fault, times, when))
 
     def heal(self, path: str | None = None) -> None:
         """Forget the faults given for `path`, or all."""
-        self._faults = [entry for entry in self._faults if path not in (None, entry[0])]
+        self._faults = [due for due in self._faults if path not in (None, due.path)]
 
     def hold(self, path: str, *, after_bytes: int | None = 0) -> Gate:
         """Stop answers of `path` behind `after_bytes` of the body; `None`: before the headers."""
@@ -229,12 +260,20 @@ class Origin:
         self._gates.append(gate)
         return gate
 
-    async def refuse(self) -> None:
-        """Stop listening: connects are refused.  Open connections stay."""
+    async def refuse(self, for_s: float | None = None) -> None:
+        """Stop listening: connects are refused, for a while or for good.  Open connections stay."""
         if self._server is not None:
             self._server.close()
             self._server = None
             await asyncio.sleep(0)  # the loop forgets the listener
+            if for_s is not None:
+                self._returns.append(asyncio.create_task(self._return(for_s)))
+
+    async def _return(self, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        if not self.listening:
+            await self.listen()
+            self._happened()
 
     async def listen(self) -> None:
         """Listen, on the same port as before."""
@@ -256,6 +295,11 @@ class Origin:
     def asked(self, path: str) -> list[Request]:
         """The requests for `path`, in order."""
         return [request for request in self.requests if request.path == path]
+
+    @property
+    def listening(self) -> bool:
+        """Whether connects are accepted."""
+        return self._server is not None
 
     @property
     def sent_bytes(self) -> int:
@@ -294,6 +338,8 @@ class Origin:
 
     async def __aexit__(self, *_: object) -> None:
         await self.refuse()
+        for task in self._returns:
+            task.cancel()
         for protocol in tuple(self._live):
             protocol.abort()
         await self.until(lambda: not self._live)
@@ -309,12 +355,11 @@ class Origin:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _due(self, path: str) -> Fault | None:
-        """The fault that is next for this path; its own come before those of patterns."""
-        for pattern, fault, left in sorted(self._faults, key=lambda entry: entry[0] != path):
-            if left[0] != 0 and fnmatch.fnmatchcase(path, pattern):
-                left[0] -= left[0] > 0
-                return fault
+    def _due(self, request: Request) -> Fault | None:
+        """The fault that is next for this request; those of its path come before patterns."""
+        for due in sorted(self._faults, key=lambda due: due.path != request.path):
+            if due.strikes(request):
+                return due.fault
         return None
 
     def _answer(self, request: Request) -> Answer:
@@ -390,7 +435,7 @@ class _Protocol(asyncio.Protocol):
 
     async def _serve(self, request: Request) -> None:
         origin = self._origin
-        request.fault = origin._due(request.path)
+        request.fault = origin._due(request)
         origin._happened()
         try:
             pause_s = origin.delay_s
@@ -412,6 +457,8 @@ class _Protocol(asyncio.Protocol):
         self._next()
 
     async def _send(self, request: Request, answer: Answer) -> None:
+        if isinstance(request.fault, Refuse):
+            await self._origin.refuse(request.fault.for_s)
         if answer.before_headers:
             await self._end(answer)
             return
