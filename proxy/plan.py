@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from proxy.errors import (
@@ -22,6 +23,7 @@ from proxy.errors import (
 )
 from proxy.fetch.client import Fetcher, Resource
 from proxy.fetch.keys import check_supported
+from proxy.fetch.renewal import is_expired
 from proxy.hls.lines import Limits
 from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Start
 from proxy.hls.parse import looks_like_playlist, parse_playlist
@@ -61,6 +63,8 @@ class Source:
     address: str = field(repr=False)  # as it was first asked for: redirects may lead elsewhere
     imports: dict[str, str] = field(repr=False, default_factory=dict)  # for EXT-X-DEFINE
     start: Start | None = None  # EXT-X-START of the multivariant playlist
+    # Finds it anew in its multivariant playlist; None: there is none.
+    find: Callable[[], Awaitable[Source]] | None = field(repr=False, default=None)
 
     def position_of(self, group: int) -> float | None:
         """Return where the segments of a Discontinuity Sequence Number begin, in seconds."""
@@ -89,10 +93,15 @@ class Source:
             end_s = begin_s + sum(segment.duration_s for segment in own)
         return max(min(position_s, end_s - _INSIDE_S), begin_s)
 
-    async def reload(self, fetcher: Fetcher, limits: PlaylistLimits) -> MediaPlaylist:
-        """Fetch it again."""
-        found = await fetcher.read(self.address, max_bytes=limits.size_bytes, what="playlist")
-        return _media_playlist(found, self.imports, limits)
+    async def reload(self, fetcher: Fetcher, limits: PlaylistLimits) -> Source:
+        """Fetch it again; where its address has expired, from the multivariant playlist on."""
+        try:
+            found = await fetcher.read(self.address, max_bytes=limits.size_bytes, what="playlist")
+        except ProxyError as error:
+            if self.find is None or not is_expired(error):
+                raise
+            return await self.find()
+        return replace(self, playlist=_media_playlist(found, self.imports, limits))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,11 +141,11 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, limits: PlaylistLi
             seconds=(("playlist", read_s - began_s),),
         )
     choice = choose(playlist, request.quality, request.audio)
-    rendition = choice.rendition.uri if choice.rendition is not None else None
-    addresses = [choice.variant.uri]
-    if rendition is not None:
-        addresses = [rendition] if choice.audio_only else [*addresses, rendition]
-    sources = await _read_all(fetcher, addresses, playlist, limits)
+    ways = [
+        _Way(fetcher=fetcher, request=request, limits=limits, choice=choice, role=role)
+        for role in range(len(_addresses(choice)))
+    ]
+    sources = await _go_all(ways, playlist)
     return Plan(
         sources=tuple(sources),
         multivariant=playlist,
@@ -149,25 +158,64 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, limits: PlaylistLi
     )
 
 
-async def _read_all(
-    fetcher: Fetcher, addresses: list[str], parent: MultivariantPlaylist, limits: PlaylistLimits
-) -> list[Source]:
+async def _go_all(ways: list[_Way], parent: MultivariantPlaylist) -> list[Source]:
     """Fetch media playlists side by side; the first failure ends the others."""
-    imports = dict(parent.defines)
-
-    async def read(address: str) -> Source:
-        found = await fetcher.read(address, max_bytes=limits.size_bytes, what="playlist")
-        playlist = _media_playlist(found, imports, limits)
-        return Source(playlist=playlist, address=address, imports=imports, start=parent.start)
-
-    if len(addresses) == 1:
-        return [await read(addresses[0])]
+    if len(ways) == 1:
+        return [await ways[0].go(parent)]
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(read(address)) for address in addresses]
+            tasks = [group.create_task(way.go(parent)) for way in ways]
     except ExceptionGroup as failures:
         raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """From the client's address to one media playlist: the one that has a role in a choice."""
+
+    fetcher: Fetcher
+    request: StreamRequest
+    limits: PlaylistLimits
+    choice: Choice
+    role: int
+
+    async def go(self, parent: MultivariantPlaylist) -> Source:
+        """Fetch the media playlist that `parent` names."""
+        address, imports = _addresses(self.choice)[self.role], dict(parent.defines)
+        found = await self.fetcher.read(address, max_bytes=self.limits.size_bytes, what="playlist")
+        return Source(
+            playlist=_media_playlist(found, imports, self.limits),
+            address=address,
+            imports=imports,
+            start=parent.start,
+            find=self.again,
+        )
+
+    async def again(self) -> Source:
+        """Fetch the multivariant playlist, too; its choice must be the same but for addresses."""
+        url, limits = self.request.url, self.limits
+        found = await self.fetcher.read(url, max_bytes=limits.size_bytes, what="playlist")
+        parent = parse_playlist(found.body, found.url, limits=limits.text)
+        if isinstance(parent, MediaPlaylist):
+            raise PlaylistError("it is no multivariant playlist any more")
+        choice = choose(parent, self.request.quality, self.request.audio)
+        if _without_addresses(choice) != _without_addresses(self.choice):
+            raise PlaylistError("the multivariant playlist offers something else by now")
+        return await replace(self, choice=choice).go(parent)
+
+
+def _addresses(choice: Choice) -> list[str]:
+    """What to fetch for a choice; the second has the audio."""
+    rendition = choice.rendition.uri if choice.rendition is not None else None
+    if rendition is None:
+        return [choice.variant.uri]
+    return [rendition] if choice.audio_only else [choice.variant.uri, rendition]
+
+
+def _without_addresses(choice: Choice) -> Choice:
+    rendition = choice.rendition and replace(choice.rendition, uri=None)
+    return replace(choice, variant=replace(choice.variant, uri=""), rendition=rendition)
 
 
 def _media_playlist(

@@ -17,6 +17,7 @@ from proxy.fetch.client import Fetcher
 from proxy.fetch.decrypt import DecryptingSink, read_init_section
 from proxy.fetch.keys import KeyRing
 from proxy.fetch.prefetch import Prefetcher, Sink
+from proxy.fetch.renewal import Renewal
 from proxy.follow import Clock, follow
 from proxy.hls.cursor import CursorSettings, SegmentCursor
 from proxy.hls.model import InitSection, MediaPlaylist, Segment
@@ -117,6 +118,7 @@ class Supply:
         self._fetcher = fetcher
         self._limits = limits
         self._source = source
+        self._renewal = Renewal(self._load)
         self._keys = keys
         self._allowance_bytes = 0
         playlist = source.playlist
@@ -140,7 +142,9 @@ class Supply:
         self._segments = self._announced(segments)
         self._handing = _Handing(
             DecryptingSink(
-                Intake(self.ring, self._read_init, self.holes, skipped_s=self.skipped_s), keys
+                Intake(self.ring, self._read_init, self.holes, skipped_s=self.skipped_s),
+                keys,
+                renewal=self._renewal,
             )
         )
         self._wanted = 0  # segments that were handed to the prefetcher
@@ -148,6 +152,7 @@ class Supply:
             fetcher,
             allowance=lambda: self._allowance_bytes,
             skip_lost=request.on_gap == "skip",
+            renewal=self._renewal,
         )
 
     def share(self, ring_bytes: int, ahead_bytes: int) -> None:
@@ -193,8 +198,14 @@ class Supply:
             return False
         return self.missing_s() - left_out_s - self._handing.lost_s > _SHORT_S
 
+    async def _load(self) -> MediaPlaylist:
+        self._source = await self._source.reload(self._fetcher, self._limits)
+        return self._source.playlist
+
     async def _reload(self) -> MediaPlaylist:
-        return await self._source.reload(self._fetcher, self._limits)
+        playlist = await self._load()
+        self._renewal.learn(playlist)
+        return playlist
 
     async def _read_init(self, section: InitSection, sequence: int) -> bytes:
         return await read_init_section(
@@ -203,4 +214,5 @@ class Supply:
             section,
             sequence,
             max_bytes=_INIT_SECTION_BYTES,
+            renewal=self._renewal,
         )

@@ -18,10 +18,11 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import CBC
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from proxy.errors import CorruptMedia
+from proxy.errors import CorruptMedia, KeyUnavailable, ProxyError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.keys import KeyRing
 from proxy.fetch.prefetch import Sink
+from proxy.fetch.renewal import Renewal, is_expired
 from proxy.hls.model import InitSection, Key, Segment
 
 __all__ = ["DecryptingSink", "Decryptor", "iv_for", "read_init_section"]
@@ -73,21 +74,36 @@ class DecryptingSink:
     """A `Sink` in front of another: it opens the segments that have a key, the others pass.
 
     The key comes before `begin` is passed on, so that a segment whose key cannot be had is never
-    begun.  Raises what `KeyRing.get` does, and `CorruptMedia` from `end`: by then most of the
-    segment has been passed on.
+    begun.  One whose address has expired is asked for once more, if `renewal` knows a newer one.
+    Raises what `KeyRing.get` does, and `CorruptMedia` from `end`: by then most of the segment has
+    been passed on.
     """
 
-    def __init__(self, sink: Sink, keys: KeyRing) -> None:
+    def __init__(self, sink: Sink, keys: KeyRing, *, renewal: Renewal | None = None) -> None:
         self._sink = sink
         self._keys = keys
+        self._renewal = renewal
         self._decryptor: Decryptor | None = None  # of the segment that has begun, if it has a key
 
     async def begin(self, segment: Segment) -> None:
         self._decryptor = None
         if segment.key is not None:
             name = f"segment {segment.sequence}"
-            self._decryptor = await _decryptor(self._keys, segment.key, segment.sequence, name)
+            iv = iv_for(segment.key, segment.sequence)
+            self._decryptor = Decryptor(await self._key_of(segment, segment.key), iv, name=name)
         await self._sink.begin(segment)
+
+    async def _key_of(self, segment: Segment, key: Key) -> bytes:
+        edition = 0 if self._renewal is None else self._renewal.edition
+        try:
+            return await self._keys.get(key)
+        except KeyUnavailable as error:
+            if self._renewal is None or not is_expired(error):
+                raise
+            fresh = await self._renewal.renew(segment, edition)
+            if fresh is None or fresh.key is None or fresh.key == key:
+                raise
+        return await self._keys.get(fresh.key)
 
     async def write(self, chunk: bytes) -> None:
         if self._decryptor is not None:
@@ -109,15 +125,37 @@ class DecryptingSink:
 
 
 async def read_init_section(
-    fetcher: Fetcher, keys: KeyRing, section: InitSection, sequence: int, max_bytes: int
+    fetcher: Fetcher,
+    keys: KeyRing,
+    section: InitSection,
+    sequence: int,
+    max_bytes: int,
+    *,
+    renewal: Renewal | None = None,
 ) -> bytes:
     """Fetch an EXT-X-MAP, or its byte range, and decrypt it where a key applies to it.
 
     `sequence`: Media Sequence Number of the segment that it is read for; it stands in for a missing
     IV, although RFC 8216bis section 4.4.4.5 demands one here.  `max_bytes`: as fetched.
+    `renewal`: asked for newer addresses where those of section or key have expired.
 
     Raises what `Fetcher.read` and `KeyRing.get` do, and `CorruptMedia`.
     """
+    edition = 0 if renewal is None else renewal.edition
+    try:
+        return await _read_init_section(fetcher, keys, section, sequence, max_bytes)
+    except ProxyError as error:
+        if renewal is None or not is_expired(error):
+            raise
+        fresh = await renewal.renew_map(section, sequence, edition)
+        if fresh is None:
+            raise
+    return await _read_init_section(fetcher, keys, fresh, sequence, max_bytes)
+
+
+async def _read_init_section(
+    fetcher: Fetcher, keys: KeyRing, section: InitSection, sequence: int, max_bytes: int
+) -> bytes:
     key = section.key
     if key is not None:
         keys.expect(key)  # side by side with the section
@@ -126,9 +164,5 @@ async def read_init_section(
     )
     if key is None:
         return found.body
-    decryptor = await _decryptor(keys, key, sequence, "init section")
+    decryptor = Decryptor(await keys.get(key), iv_for(key, sequence), name="init section")
     return decryptor.update(found.body) + decryptor.finish()
-
-
-async def _decryptor(keys: KeyRing, key: Key, sequence: int, name: str) -> Decryptor:
-    return Decryptor(await keys.get(key), iv_for(key, sequence), name=name)

@@ -32,6 +32,7 @@ from proxy.errors import (
 )
 from proxy.fetch.client import Fetcher
 from proxy.fetch.events import FetchEvent
+from proxy.fetch.renewal import Renewal
 from proxy.fetch.transfer import Transfer
 from proxy.hls.model import Segment
 
@@ -89,8 +90,9 @@ class Prefetcher:
     stream's share changes while others come and go (one that grows is noticed when a segment is
     done, or by `look_again`).  Besides, each connection holds up to twice
     `Settings.read_buffer_bytes`.  With `skip_lost` a segment that the origin does not give is left
-    out and the sink told; otherwise it ends the delivery.  `on_event` is called on the event loop
-    and must not raise.
+    out and the sink told; otherwise it ends the delivery.  `renewal` is asked where an address has
+    expired; the sink sees the segments as the iterator gave them.  `on_event` is called on the
+    event loop and must not raise.
     """
 
     def __init__(
@@ -99,12 +101,14 @@ class Prefetcher:
         *,
         allowance: Callable[[], int],
         skip_lost: bool = False,
+        renewal: Renewal | None = None,
         on_event: Callable[[FetchEvent], None] | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._settings = fetcher.settings
         self._allowance = allowance
         self._skip_lost = skip_lost
+        self._renewal = renewal
         self._on_event = on_event
         self._line: deque[_Place] = deque()
         self._buffered_bytes = 0
@@ -266,9 +270,12 @@ class Prefetcher:
             patient=lambda: self._wide,
             on_length=partial(self._learn_length, place),
             tell=self._tell,
+            renewal=self._renewal,
         )
         try:
             await transfer.run()
+            if self._renewal is not None:
+                self._renewal.arrived()
             self._learn_length(place, transfer.received_bytes)
         except _SinkFailed as failed:
             place.error = failed.error

@@ -5,6 +5,9 @@ section 13.1.5) if the origin gave a validator.  Without one the segment is fetc
 is known of it is not taken twice but compared by its hash.  Where it cannot be proved that the
 second answer is the first one's resource, the segment has failed; only if nothing of it has left us
 yet may it begin afresh.
+
+A refusal may mean that the address has expired: then the playlist is asked for another one, once,
+and again only after something has come.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from proxy.fetch.events import (
     SegmentStarted,
 )
 from proxy.fetch.faults import Attempted, Unavailable
+from proxy.fetch.renewal import Renewal, is_expired
 from proxy.fetch.retry import is_retryable, retrying
 from proxy.hls.model import Segment
 
@@ -45,6 +49,7 @@ class Transfer:
     `take` gets each new chunk; awaiting it is backpressure, and its errors end the run as they are
     (they must not be errors of an attempt).  `forget` takes back what was taken, or says that some
     of it has left already (`False`).  `patient` says whether an origin that refuses is asked again.
+    `renewal` knows the newest address; `None`: there is only the one.
     """
 
     def __init__(
@@ -57,6 +62,7 @@ class Transfer:
         patient: Callable[[], bool],
         on_length: Callable[[int], None],
         tell: Callable[[FetchEvent], None],
+        renewal: Renewal | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._segment = segment
@@ -65,6 +71,8 @@ class Transfer:
         self._patient = patient
         self._on_length = on_length
         self._tell = tell
+        self._renewal = renewal
+        self._renewed_at_bytes: int | None = None  # where the playlist was asked for an address
         self.received_bytes = 0  # taken
         self.total_bytes: int | None = None  # as announced
         self._validator: str | None = None  # with which the next attempt may go on
@@ -74,6 +82,7 @@ class Transfer:
         self._failures = 0  # in a row without progress
         self._ttfb_s = 0.0
         self._closed_early = False
+        self._moved = False  # to another place, since the validator was given
 
     async def run(self) -> None:
         """Try until the segment is there; raises the error of the last attempt."""
@@ -115,33 +124,66 @@ class Transfer:
     # -- one attempt -------------------------------------------------------------------------------
 
     async def _attempt(self) -> None:
-        """One GET: all of the segment, or what is missing of it."""
+        """All of the segment, or what is missing of it."""
         if self.received_bytes and self.received_bytes == self.total_bytes:
             return  # the last attempt broke off behind the last byte
         before_bytes = self.received_bytes
-        least_s, most_s = self._fetcher.settings.segment_deadline_s
-        self._attempts += 1
         try:
-            async with self._fetcher.open(
-                self._segment.uri,
-                byte_range=self._segment.byte_range,
-                offset=self.received_bytes if self._validator is not None else 0,
-                validator=self._validator,
-                deadline_s=min(most_s, max(least_s, 4 * self._segment.duration_s)),
-            ) as body:
-                self._ttfb_s = body.ttfb_s
-                chunk = await self._take_up(body)
-                while chunk:
-                    self.received_bytes += len(chunk)
-                    if self._digest is not None:
-                        self._digest.update(chunk)
-                    await self._take(chunk)
-                    chunk = await body.read()
-                self._check_end(body)
+            await self._get_renewed()
         except ProxyError:
             progress_bytes = self.received_bytes - before_bytes
             self._failures = 1 if progress_bytes >= PROGRESS_BYTES else self._failures + 1
             raise
+
+    async def _get_renewed(self) -> None:
+        """One GET; a second one at once where the first one's address turns out to have expired."""
+        renewal = self._renewal
+        if renewal is None:
+            return await self._get()
+        self._move(renewal.current(self._segment))
+        edition = renewal.edition
+        try:
+            return await self._get()
+        except ProxyError as error:
+            if not is_expired(error):
+                raise
+            if self._renewed_at_bytes == self.received_bytes:
+                raise  # the last address from the playlist was no better
+            self._renewed_at_bytes = self.received_bytes
+            fresh = await renewal.renew(self._segment, edition)
+            if fresh is None or fresh.uri == self._segment.uri:
+                raise
+            self._tell_retry(error, 0.0)
+            self._move(fresh)
+        return await self._get()
+
+    async def _get(self) -> None:
+        least_s, most_s = self._fetcher.settings.segment_deadline_s
+        self._attempts += 1
+        async with self._fetcher.open(
+            self._segment.uri,
+            byte_range=self._segment.byte_range,
+            offset=self.received_bytes if self._validator is not None else 0,
+            validator=self._validator,
+            deadline_s=min(most_s, max(least_s, 4 * self._segment.duration_s)),
+        ) as body:
+            self._ttfb_s = body.ttfb_s
+            chunk = await self._take_up(body)
+            while chunk:
+                self.received_bytes += len(chunk)
+                if self._digest is not None:
+                    self._digest.update(chunk)
+                await self._take(chunk)
+                chunk = await body.read()
+            self._check_end(body)
+
+    def _move(self, fresh: Segment) -> None:
+        """Go on at another address.  An ETag may prove that the same is there, a date does not."""
+        if _place(fresh.uri) != _place(self._segment.uri):
+            self._moved = True
+            if self._validator is not None and not self._validator.startswith('"'):
+                self._validator = None
+        self._segment = fresh
 
     async def _take_up(self, body: Body) -> bytes:
         """Find where the body goes on from what we have; return the first chunk that is new."""
@@ -150,6 +192,7 @@ class Transfer:
         if self.received_bytes and not self._forget():
             return await self._skip_known(body)
         self.received_bytes = 0
+        self._moved = False
         self._validator, self.total_bytes = body.validator, body.total
         self._digest = hashlib.blake2b() if body.validator is None else None
         if body.total is not None:
@@ -160,7 +203,7 @@ class Transfer:
 
     async def _continue(self, body: Body) -> bytes:
         """The rest came: it is ours if the validator says so, where it is told at all."""
-        same = body.validator in (None, self._validator)
+        same = body.validator == self._validator or (body.validator is None and not self._moved)
         if self.total_bytes is None:
             self.total_bytes = body.total
         if not same or body.total not in (None, self.total_bytes):
@@ -170,7 +213,7 @@ class Transfer:
 
     async def _skip_known(self, body: Body) -> bytes:
         """The whole came again: read over what is known, and make sure that it is the same."""
-        if self._digest is None and body.validator != self._validator:
+        if self._digest is None and (self._validator is None or body.validator != self._validator):
             raise _changed()
         digest = hashlib.blake2b()
         left_bytes = self.received_bytes
@@ -185,6 +228,7 @@ class Transfer:
                 digest.update(known)
         if self._digest is not None and digest.digest() != self._digest.digest():
             raise _changed()
+        self._moved = False
         self._validator, self.total_bytes = body.validator, body.total
         return chunk or await body.read()
 
@@ -228,6 +272,11 @@ def _changed() -> Unavailable:
     return Unavailable(
         "segment: it is not the one that was begun, or cannot be proved to be", retryable=False
     )
+
+
+def _place(uri: str) -> str:
+    """An address without its query, where tokens mostly are."""
+    return uri.partition("?")[0]
 
 
 def _upstream_status(error: BaseException) -> int | None:
