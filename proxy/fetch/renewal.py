@@ -129,13 +129,13 @@ class Renewal:
         return True
 
     async def _load_again(self) -> None:
-        self._helped = False
-        self._loaded_at_s = asyncio.get_running_loop().time()
+        began_s = asyncio.get_running_loop().time()
         try:
             self.learn(await self._load())
         except ProxyError as error:
             logger.info("the playlist could not be loaded for its addresses: %s", error)
             self.edition += 1  # who failed meanwhile need not try again, either
+        self._loaded_at_s, self._helped = began_s, False
 
 
 def _is_same(known: Segment, listed: Segment) -> bool:
