@@ -59,6 +59,7 @@ async def follow(
     Raises:
         SourceUnavailable: segments are lost and `on_gap` is `abort`.
         SourceTimeout: the playlist stands still, or could not be reloaded, for too long.
+        ProxyError: a reload failed, and Retry-After asks for more time than there is.
     """
     update = first
     position_s = left_out_s = 0.0
@@ -94,6 +95,9 @@ async def follow(
             except ProxyError as error:
                 # Encoders restart, and edges fail for a while: patience decides, in `is_stale`.
                 logger.info("reloading failed: %s", error)
-                await clock.sleep(target_duration_s / 2)
+                pause_s = max(target_duration_s / 2, error.retry_after_s or 0.0)
+                if error.retry_after_s is not None and cursor.is_stale(clock.now() + pause_s):
+                    raise  # it asks for more patience than there is
+                await clock.sleep(pause_s)
             else:
                 break

@@ -136,6 +136,22 @@ async def test_follow_sequence_goes_backwards() -> None:
     assert [segment.discontinuity for segment in found].index(True) == 3
 
 
+async def test_follow_retry_after() -> None:
+    """A playlist that asks for time is not loaded before, and the stream goes on."""
+    busy = SourceUnavailable("429", retry_after_s=12)
+    found, _, clock, error = await followed(live(0, 4), busy, live(0, 6, ended=True))
+    assert (numbers(found), error) == ([1, 2, 3, 4, 5], None)
+    assert clock.slept_s == [4.0, 12.0, 0.0]
+
+
+async def test_follow_retry_after_beyond_patience() -> None:
+    """Where Retry-After asks for more time than there is, its error ends the stream at once."""
+    busy = SourceUnavailable("503", retry_after_s=120)
+    found, _, clock, error = await followed(live(0, 4), busy)
+    assert (numbers(found), error) == ([1, 2, 3], busy)
+    assert clock.slept_s == [4.0]
+
+
 async def test_follow_gaps() -> None:
     """Segments marked by EXT-X-GAP are left out and counted, at the start and in the middle."""
     entries = [
