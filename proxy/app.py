@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
@@ -85,6 +85,7 @@ class Request:
     headers: Headers = field(repr=False)  # names in lower case
     peer: str  # address of the other end of the connection; `admission.LOCAL` for a unix socket
     base: str = ""  # the start of `path` that is not ours (base path, ASGI root_path)
+    port: int | None = None  # of ours, at which it came in; None: a unix socket
     abortable: bool = True  # whether the face can show this client a cut as a cut
 
     def header(self, name: str) -> str:
@@ -107,11 +108,21 @@ class Opener(Protocol):
 
 
 class App:
-    """Answers requests out of a pipeline, which belongs to whoever made it."""
+    """Answers requests out of a pipeline, which belongs to whoever made it.
 
-    def __init__(self, pipeline: Opener, settings: Settings | None = None) -> None:
+    `on_port` is told the port of each request: where we listen is no place to fetch from.
+    """
+
+    def __init__(
+        self,
+        pipeline: Opener,
+        settings: Settings | None = None,
+        *,
+        on_port: Callable[[int], None] | None = None,
+    ) -> None:
         self.settings = settings or Settings()
         self._pipeline = pipeline
+        self._on_port = on_port
         self._admission = Admission(self.settings.admission)
         self._routes = {
             "/stream": self._stream,
@@ -140,6 +151,8 @@ class App:
     async def handle(self, request: Request) -> Response:
         """Answer one request; raises nothing but `CancelledError` (the client left meanwhile)."""
         stream_id = _new_id()
+        if self._on_port is not None and request.port is not None:
+            self._on_port(request.port)
         try:
             response = await self._answer(request, stream_id)
         except ProxyError as error:

@@ -65,7 +65,8 @@ async def running_app(config: Config) -> AsyncIterator[App]:
     except ValueError as error:
         raise ConfigError(f"upstream: {error}") from error
     async with fetcher, Pipeline(fetcher, config.pipeline_settings()) as pipeline:
-        yield App(pipeline, replace(config.app_settings(), via=fetcher.settings.via))
+        settings = replace(config.app_settings(), via=fetcher.settings.via)
+        yield App(pipeline, settings, on_port=fetcher.own.add)
 
 
 @contextlib.asynccontextmanager

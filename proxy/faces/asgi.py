@@ -146,7 +146,7 @@ def _translate(app: App, scope: Message) -> Request:
     base: str = scope.get("root_path") or app.settings.base_path
     if scope.get("root_path") and not path.startswith(base):
         base = ""  # an older server, which has taken it off already
-    client = scope.get("client")
+    client, server = scope.get("client"), scope.get("server")
     return Request(
         method=scope["method"],
         path=path,
@@ -154,5 +154,6 @@ def _translate(app: App, scope: Message) -> Request:
         headers=tuple((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
         peer=(client and client[0]) or LOCAL,
         base=base,
+        port=server[1] if server else None,
         abortable=scope["http_version"] not in {"1.0", "1"},  # granian says "1"
     )

@@ -133,6 +133,7 @@ class _Handler:
             headers=tuple((name.lower(), value) for name, value in request.headers.items()),
             peer=peer,
             base=self._app.settings.base_path,
+            port=_port(request),
             abortable=request.version > HttpVersion10 or peer != LOCAL,
         )
 
@@ -252,6 +253,12 @@ def _finish(out: _R, response: Response, *, close: bool) -> _R:
     if close:
         out.force_close()
     return out
+
+
+def _port(request: web.BaseRequest) -> int | None:
+    """The port of ours to which a client is connected; `None`: it has left, or a unix socket."""
+    name = request.transport and request.transport.get_extra_info("sockname")
+    return name[1] if isinstance(name, tuple) else None
 
 
 def _cut(request: web.BaseRequest, *, patience_s: float) -> None:

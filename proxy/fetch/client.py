@@ -10,7 +10,7 @@ Rules of this file:
 1. Every address is checked before it is resolved and at its connect, redirects included; a refused
    address costs no packet, and looks like any other refusal.  Behind `Settings.proxy` the final
    addresses cannot be seen: hosts, ports and literal addresses are still checked here, the rest is
-   that proxy's duty.
+   that proxy's duty.  This server's own ports (`Fetcher.own`) are closed under every policy.
 2. Configured headers go to their scope only.  Redirects are followed here, since the client would
    strip three known headers at most; what came over https with such headers never goes on to http.
 3. The body that was asked for, or an error: identity coding, exactly the range, all its bytes.
@@ -42,6 +42,7 @@ from proxy.errors import Forbidden, ProxyError, SourceTooLarge
 from proxy.fetch.body import Body
 from proxy.fetch.decode import IDENTITY, Decoder
 from proxy.fetch.faults import FOREIGN, Unavailable, What, bad_status, translate
+from proxy.fetch.listeners import OwnListeners
 from proxy.fetch.ranges import part_of, range_header, validator_of
 from proxy.fetch.retry import retrying
 from proxy.fetch.scopes import HeaderScopes
@@ -81,6 +82,7 @@ class Fetcher:
         self, settings: Settings | None = None, *, resolver: AbstractResolver | None = None
     ) -> None:
         self.settings = settings or Settings()
+        self.own = OwnListeners()
         self._resolver = resolver
         self._scopes = HeaderScopes(self.settings.headers)
         self._tls = _tls_context(self.settings)
@@ -270,6 +272,8 @@ class Fetcher:
             raise Forbidden(f"{what} {redact(str(target))}: {error}") from None
         assert host is not None
         assert port is not None
+        if self.own.covers(host, port):
+            raise Forbidden(f"{what} {redact(str(target))}: the address is our own")
         return self._scopes.headers_for(scheme=target.scheme, host=host, port=port)
 
     # -- the session -------------------------------------------------------------------------------
@@ -304,7 +308,10 @@ class Fetcher:
         """
         family, kind, protocol, _, address = info
         try:
-            self.settings.policy.check_address(str(address[0]), int(address[1]))
+            host, port = str(address[0]), int(address[1])
+            self.settings.policy.check_address(host, port)
+            if self.own.covers(host, port):
+                raise Forbidden("the address is our own")  # noqa: TRY301 - noted like the others
         except Forbidden as error:
             _refusals.get().append(error)
             raise PermissionError(errno.EACCES, "the address is not allowed") from None

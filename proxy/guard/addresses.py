@@ -155,10 +155,8 @@ class AddressPolicy:
     allowed_ports: tuple[int, ...] = DEFAULT_PORTS  # empty: any
     allow_private_addresses: bool = False  # loopback, private, link-local; never metadata
     allowed_networks: tuple[str, ...] = ()  # CIDRs that are open whatever kind they are
-    own_listeners: tuple[tuple[str, int], ...] = ()  # (address, port) of this very server
     _hosts: tuple[str, ...] = field(init=False, repr=False, compare=False)
     _networks: tuple[Network, ...] = field(init=False, repr=False, compare=False)
-    _own: frozenset[tuple[Address, int]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for pattern in self.allowed_hosts:
@@ -171,12 +169,8 @@ class AddressPolicy:
         except ValueError as error:
             msg = f"allowed_networks: {error}"
             raise ValueError(msg) from None
-        own = frozenset(
-            (_unmapped(ipaddress.ip_address(host)), port) for host, port in self.own_listeners
-        )
         object.__setattr__(self, "_hosts", hosts)
         object.__setattr__(self, "_networks", networks)
-        object.__setattr__(self, "_own", own)
 
     def check_target(
         self, *, scheme: str, host: str | None, port: int | None, userinfo: bool = False
@@ -200,7 +194,7 @@ class AddressPolicy:
             address = ipaddress.ip_address(name)
         except ValueError:
             return  # a name: `check_address` has the last word
-        self._check_address(address, port)
+        self._check_address(address)
 
     def check_address(self, host: str, port: int) -> None:
         """Check the final socket address of a connect; `host` is numeric, maybe with a scope.
@@ -212,19 +206,17 @@ class AddressPolicy:
             address = ipaddress.ip_address(host)
         except ValueError:
             raise Forbidden("the socket address is not numeric") from None
-        self._check_address(address, port)
+        self._check_address(address)
 
     def _check_port(self, port: int) -> None:
         if self.allowed_ports and port not in self.allowed_ports:
             raise Forbidden(f"the port {port} is not among allowed_ports")
 
-    def _check_address(self, address: Address, port: int) -> None:
+    def _check_address(self, address: Address) -> None:
         address = _unmapped(address)
         if any(address in network for network in self._networks):
             return
         kind = classify(address)
-        if (address, port) in self._own and not self.allow_private_addresses:
-            raise Forbidden("the address is our own listener")
         if kind is Kind.PUBLIC or (self.allow_private_addresses and kind in _LIFTED):
             return
         raise Forbidden(f"the address is {kind}")

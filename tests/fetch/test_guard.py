@@ -1,15 +1,21 @@
 """The guard at work: what is refused costs no request, and all refusals look alike."""
 
 import asyncio
+import errno
 import itertools
 import socket
+import unicodedata
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from proxy.errors import Forbidden, SourceUnavailable
 from proxy.fetch import Fetcher
+from proxy.fetch.client import _parsed, _refusals
 from proxy.guard.addresses import AddressPolicy
 from tests.fetch.helpers import quick
 from tests.support.origin import Origin
@@ -118,19 +124,137 @@ async def test_read_name_of_mixed_addresses() -> None:
         await refused(fetcher, url)  # one refused by its host, three by us: no port scanner
 
 
-async def test_read_rebinding() -> None:
-    """A resolver that changes its answer gains nothing: every connect is checked."""
-    # 127.0.0.2 plays the public address: it is allowed, and nobody listens there.
-    policy = AddressPolicy(allowed_networks=("127.0.0.2/32",), allowed_ports=())
-    resolver = FakeResolver(["127.0.0.2"], ["127.0.0.1"])
-    settings = quick(policy=policy, dns_ttl_s=0, playlist_attempts=1)
-    async with Origin() as origin, Fetcher(settings, resolver=resolver) as fetcher:
+async def test_read_rebinding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resolver that changes its answer gains nothing: every connect is decided on its own.
+
+    Each decision is noted where sockets are made; the public address gets one that goes nowhere.
+    """
+    decisions: list[tuple[str, bool]] = []
+    decide = Fetcher._socket
+
+    def note(fetcher: Fetcher, info: Any) -> socket.socket:
+        address = str(info[4][0])
+        try:
+            made = decide(fetcher, info)
+        except PermissionError:
+            decisions.append((address, False))
+            raise
+        decisions.append((address, True))
+        made.close()
+        raise OSError(errno.ENETUNREACH, "no network in a test")
+
+    monkeypatch.setattr(Fetcher, "_socket", note)
+    resolver = FakeResolver(["93.184.215.14"], ["127.0.0.1"], ["::ffff:7f00:1", "93.184.215.14"])
+    once = quick(policy=ANY_PORT, dns_ttl_s=0, playlist_attempts=1)
+    async with Origin() as origin, Fetcher(once, resolver=resolver) as fetcher:
         url = f"http://public.example:{origin.port}/"
-        for _ in range(50):
+        for _ in range(1000):
             with pytest.raises((Forbidden, SourceUnavailable)):
                 await fetcher.read(url, max_bytes=1000, what="playlist")
-        assert resolver.asked >= 50
+        assert len(decisions) >= 1000
+        assert dict(decisions) == {
+            "93.184.215.14": True,
+            "127.0.0.1": False,
+            "::ffff:7f00:1": False,
+        }
+        assert len(set(decisions)) == 3, "an address was decided upon in two ways"
         assert origin.connections == []
+
+
+async def test_read_rebinding_between_two_connects() -> None:
+    """A name that was good for one connect is refused at the next, when it leads elsewhere."""
+    policy = AddressPolicy(allowed_networks=("127.0.0.1/32",), allowed_ports=())
+    resolver = FakeResolver(["127.0.0.1"], ["127.0.0.2"])
+    fresh = quick(policy=policy, dns_ttl_s=0)
+    async with Origin(keep_alive=False) as origin, Fetcher(fresh, resolver=resolver) as fetcher:
+        origin.add("/", "#EXTM3U")
+        url = f"http://public.example:{origin.port}/"
+        for _ in range(10):
+            await fetcher.read(url, max_bytes=1000, what="playlist")
+            await refused(fetcher, url)
+        assert len(origin.requests) == 10
+
+
+# -- whatever libc reads ---------------------------------------------------------------------------
+
+
+def numbers(value: int, base: str) -> str:
+    return {"8": f"0{value:o}", "10": str(value), "16": f"0x{value:x}", "X": f"0X{value:08X}"}[base]
+
+
+@st.composite
+def spellings(draw: st.DrawFn) -> tuple[str, IPv4Address | IPv6Address]:
+    """An address that is not public, in one of the ways in which `inet_aton` reads it."""
+    network = draw(
+        st.sampled_from(["127.0.0.0/8", "10.0.0.0/8", "169.254.0.0/16", "192.168.0.0/16",
+                         "172.16.0.0/12", "0.0.0.0/8", "224.0.0.0/4", "100.64.0.0/10"])
+    )  # fmt: skip
+    address = draw(st.ip_addresses(v=4, network=network))
+    value, parts = int(address), draw(st.integers(1, 4))
+    split = [(value >> shift) & 0xFF for shift in (24, 16, 8)[: parts - 1]]
+    split.append(value & ((1 << 8 * (5 - parts)) - 1))
+    bases = st.sampled_from(["8", "10", "16", "X"])
+    host = ".".join(numbers(part, draw(bases)) for part in split)
+    digits = draw(
+        st.sampled_from(
+            ["0123456789", "\uff10\uff11\uff12\uff13\uff14\uff15\uff16\uff17\uff18\uff19"]
+        )
+    )
+    dot = draw(st.sampled_from([".", "\u3002", "\uff0e"]))
+    return host.translate(str.maketrans("0123456789", digits)).replace(".", dot), address
+
+
+FORBIDDING = Fetcher(quick(policy=ANY_PORT))
+
+
+def connect(url: str) -> None:
+    """Go the way of a request as far as its sockets, names read by libc as numbers."""
+    target = _parsed(url, what="playlist")
+    FORBIDDING._checked(target, "playlist")
+    assert target.raw_host is not None
+    token = _refusals.set([])
+    try:
+        for info in socket.getaddrinfo(
+            target.raw_host, target.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        ):
+            FORBIDDING._socket(info).close()
+    except (socket.gaierror, PermissionError, UnicodeError) as error:
+        raise Forbidden(str(error)) from error
+    finally:
+        _refusals.reset(token)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(spellings())
+def test_spellings_of_libc(case: tuple[str, IPv4Address | IPv6Address]) -> None:
+    """No spelling of a closed address that libc can read gets a socket."""
+    host, address = case
+    plain = unicodedata.normalize("NFKC", host).replace("\u3002", ".")
+    assert socket.inet_aton(plain) == address.packed  # libc does read it
+    with pytest.raises(Forbidden):
+        connect(f"http://{host}:8080/")
+
+
+# IPv4-mapped and -compatible, NAT64 twice, ISATAP twice.
+PREFIXES = ["::ffff:0:0", "::", "64:ff9b::", "64:ff9b:1::", "2606:4700::5efe:0:0"]
+PREFIXES += ["2606:4700::200:5efe:0:0"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.ip_addresses(v=4, network="127.0.0.0/8"), st.sampled_from(PREFIXES))
+def test_spellings_embedded(address: IPv4Address | IPv6Address, prefix: str) -> None:
+    """No IPv6 address with a closed IPv4 address at its end gets a socket."""
+    whole = IPv6Address(int(IPv6Address(prefix)) | int(address))
+    for text in (str(whole), whole.exploded):
+        with pytest.raises(Forbidden):
+            connect(f"http://[{text}]:8080/")
+
+
+def test_spellings_of_public_addresses() -> None:
+    """The road that the two tests above go is open to who may go it."""
+    connect("http://93.184.215.14:8080/")
+    connect("http://0x5d.0270.55054:8080/")
+    connect("http://[2606:4700::1]:8080/")
 
 
 async def test_read_side_by_side() -> None:

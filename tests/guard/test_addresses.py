@@ -166,15 +166,6 @@ def test_check_address_allowed_network() -> None:
             policy.check_address(address, 80)
 
 
-def test_check_address_own_listener() -> None:
-    """Our own address and port is refused, in mapped form too; another port of it is not."""
-    policy = AddressPolicy(own_listeners=(("8.8.8.8", 80), ("2606:4700::1", 443)))
-    policy.check_address("8.8.8.8", 443)
-    for address, port in (("8.8.8.8", 80), ("::ffff:8.8.8.8", 80), ("2606:4700::1", 443)):
-        with pytest.raises(Forbidden, match="own listener"):
-            policy.check_address(address, port)
-
-
 @pytest.mark.parametrize("host", ["", "example.org", "127.1", "0x7f.0.0.1", "1.2.3.4.", "[::1]"])
 def test_check_address_not_numeric(host: str) -> None:
     """What is not a canonical numeric address at the connect is refused."""

@@ -79,17 +79,22 @@ async def over_asgi(app: App) -> AsyncIterator[str]:
         listener.close()
 
 
+ONLY_LOOPBACK = AddressPolicy(
+    allowed_hosts=("127.0.0.1",), allowed_ports=(), allow_private_addresses=True
+)
+
+
 @contextlib.asynccontextmanager
 async def real_app(
-    settings: Settings | None = None, *, clock: Clock | None = None
+    settings: Settings | None = None,
+    *,
+    clock: Clock | None = None,
+    policy: AddressPolicy = ONLY_LOOPBACK,
 ) -> AsyncIterator[App]:
     """The real thing, which may fetch from 127.0.0.1 alone and tries again without waiting."""
-    policy = AddressPolicy(
-        allowed_hosts=("127.0.0.1",), allowed_ports=(), allow_private_addresses=True
-    )
     fetch = FetchSettings(policy=policy, backoff_s=(0.001, 0.002))
     async with Fetcher(fetch) as fetcher, Pipeline(fetcher, clock=clock) as pipeline:
-        yield App(pipeline, settings)
+        yield App(pipeline, settings, on_port=fetcher.own.add)
 
 
 LOOPBACK = {
