@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -190,11 +191,9 @@ class AddressPolicy:
         if not any(host_matches(name, pattern) for pattern in self._hosts):
             raise Forbidden("the host is not among allowed_hosts")
         self._check_port(port)
-        try:
-            address = ipaddress.ip_address(name)
-        except ValueError:
-            return  # a name: `check_address` has the last word
-        self._check_address(address)
+        address = _numeric(name)
+        if address is not None:  # else a name: `check_address` has the last word
+            self._check_address(address)
 
     def check_address(self, host: str, port: int) -> None:
         """Check the final socket address of a connect; `host` is numeric, maybe with a scope.
@@ -220,6 +219,21 @@ class AddressPolicy:
         if kind is Kind.PUBLIC or (self.allow_private_addresses and kind in _LIFTED):
             return
         raise Forbidden(f"the address is {kind}")
+
+
+def _numeric(host: str) -> Address | None:
+    """Read a host that is an address, also as `inet_aton` does: 127.1, 0x7f000001, 0177.0.0.1.
+
+    Whoever connects in our place, such as an HTTP proxy, may read it so.
+    """
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        pass
+    try:
+        return IPv4Address(socket.inet_aton(host))
+    except (OSError, UnicodeError):
+        return None
 
 
 def _unmapped(address: Address) -> Address:

@@ -171,7 +171,17 @@ async def test_proxy_used() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://10.0.0.1/", "http://h.example:8080/", "http://u@h.example/", "ftp://h.example/"]
+    "url",
+    [
+        "http://10.0.0.1/",
+        "http://10.1/",
+        "http://0x7f000001/",
+        "http://0177.0.0.1./",
+        "http://[::ffff:127.0.0.1]/",
+        "http://h.example:8080/",
+        "http://u@h.example/",
+        "ftp://h.example/",
+    ],
 )
 async def test_proxy_still_guarded(url: str) -> None:
     """What can be seen of an address is checked before the proxy is asked."""
