@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from proxy.errors import ProxyError, RemuxFailed
 from proxy.fetch.client import Fetcher
@@ -130,7 +131,7 @@ class Supply:
         self.run_up = cursor.run_up  # segments of that which can help to decode it
         segments = follow(
             first,
-            self._reload,
+            self._renewal.load,
             cursor=cursor,
             holes=self.holes,
             target_duration_s=playlist.target_duration_s,
@@ -183,6 +184,8 @@ class Supply:
     async def _announced(self, segments: AsyncIterator[Segment]) -> AsyncIterator[Segment]:
         """Pass segments on, and let their keys be fetched beside them."""
         async for segment in segments:
+            if segment.key is not None and not self._keys.knows(segment.key):
+                segment = replace(segment, key=self._renewal.current(segment).key)  # noqa: PLW2901
             if segment.key is not None:
                 self._keys.expect(segment.key)
             self._wanted += 1
@@ -201,11 +204,6 @@ class Supply:
     async def _load(self) -> MediaPlaylist:
         self._source = await self._source.reload(self._fetcher, self._limits)
         return self._source.playlist
-
-    async def _reload(self) -> MediaPlaylist:
-        playlist = await self._load()
-        self._renewal.learn(playlist)
-        return playlist
 
     async def _read_init(self, section: InitSection, sequence: int) -> bytes:
         return await read_init_section(

@@ -214,27 +214,37 @@ def encrypted(data: bytes, key: bytes, iv: bytes) -> bytes:
     return cipher.update(padder.update(data) + padder.finalize()) + cipher.finalize()
 
 
-@pytest.mark.parametrize("help_comes", [True, False])
-async def test_play_expired_key(help_comes: bool) -> None:
-    """A key whose address has expired comes from its new one, or the stream is cut."""
-    async with Origin() as origin, pipeline() as one:
+def serve_encrypted(origin: Origin, tokens: Tokens) -> str:
+    """Serve the clip with a key for each segment, whose addresses are signed."""
+    entries = []
+    for number, part in enumerate(PARTS):
+        key = os.urandom(16)
+        origin.add(f"/{number}.key", key)
+        origin.add(f"/{number}.ts", encrypted(part, key, number.to_bytes(16, "big")))
+        tag = f'#EXT-X-KEY:METHOD=AES-128,URI="{number}.key?token=TOKEN"'
+        entries.append(Entry(uri=f"{number}.ts", duration_s=1, tags=(tag,)))
+    tokens.guard("/*.key")
+    return tokens.publish("/media.m3u8", media_text(entries, playlist_type="VOD"))
+
+
+async def test_play_expired_key() -> None:
+    """A key whose address has expired comes from its new one, and so do those behind it."""
+    async with Origin() as origin, pipeline(parallel_segments=1) as one:
         tokens = Tokens(origin)
-        entries = []
-        for number, part in enumerate(PARTS):
-            key = os.urandom(16)
-            origin.add(f"/{number}.key", key)
-            origin.add(f"/{number}.ts", encrypted(part, key, number.to_bytes(16, "big")))
-            tag = f'#EXT-X-KEY:METHOD=AES-128,URI="{number}.key?token=TOKEN"'
-            entries.append(Entry(uri=f"{number}.ts", duration_s=1, tags=(tag,)))
-        url = tokens.publish("/media.m3u8", media_text(entries, playlist_type="VOD"))
-        tokens.guard("/*.key")
-        if help_comes:
-            tokens.expire_at("/2.key")
-            assert_faithful(CLIP.data, await play(one, url))
-            assert answers(origin, "/2.key")[-1] == 200
-        else:
-            origin.fault("/2.key", Status(403))
-            assert isinstance((await attempt(one, url)).error, KeyUnavailable)
+        url = serve_encrypted(origin, tokens)
+        tokens.expire_at("/1.key")
+        assert_faithful(CLIP.data, await play(one, url))
+        assert answers(origin, "/1.key")[-1] == 200
+        assert answers(origin, "/3.key") == [200]
+        assert len(origin.asked("/media.m3u8")) == 2
+
+
+async def test_play_expired_key_without_help() -> None:
+    """A key that is refused at its new address, too, cuts the stream."""
+    async with Origin() as origin, pipeline() as one:
+        url = serve_encrypted(origin, Tokens(origin))
+        origin.fault("/2.key", Status(403))
+        assert isinstance((await attempt(one, url)).error, KeyUnavailable)
         assert len(origin.asked("/media.m3u8")) == 2
 
 

@@ -87,6 +87,10 @@ class KeyRing:
         if key.uri is not None and not _is_inline(key.uri) and key.uri not in self._keys:
             self._flight(key.uri)
 
+    def knows(self, key: Key) -> bool:
+        """Whether `get` has it without asking anybody."""
+        return key.uri is not None and (_is_inline(key.uri) or key.uri in self._keys)
+
     async def aclose(self) -> None:
         """Stop what is being fetched and forget every key.  Idempotent."""
         self._closed = True

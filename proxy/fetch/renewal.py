@@ -4,8 +4,9 @@ Signed addresses live for minutes or hours, a VOD's playlist is loaded once: in 
 origin begins to answer 401, 403 or 410.  Loaded again, the playlist names the same segments, keys
 and maps under new addresses.  A `Renewal` belongs to one playlist of a stream, on the event loop.
 Rules of this file:
-1. One load at a time, however many ask.  A request that was begun before the last load is answered
-   from what that brought.
+1. One load at a time, however many ask: it answers for every request that was begun before it.
+   What the playlist is loaded for otherwise, as it grows, helps where it brings another address,
+   but proves nothing where it does not: it may have been written just before the old one expired.
 2. Between two loads lies `LEAST_PAUSE_S`, which is waited for.  A load that changed nothing is
    believed for `BELIEF_S`: until then, what is refused stays refused.
 3. At the start of a stream the playlist is fresh, and who refuses is believed: see `arrived`.
@@ -31,7 +32,8 @@ Known = TypeVar("Known", Segment, InitSection)
 
 logger = logging.getLogger(__name__)
 
-# What origins answer to a token that was good: nginx' secure_link 410, most others 403.
+# What origins answer to a token that was good: nginx' secure_link 410, most others 403.  Not 404:
+# that is an edge that lags behind, and the playlist would have nothing else to say.
 EXPIRED = frozenset({401, 403, 410})
 
 LEAST_PAUSE_S = 1.0  # as fast as a live playlist may be reloaded
@@ -58,17 +60,24 @@ class Renewal:
         self._loaded_at_s: float | None = None
         self._helped = True
         self._began = False
-        self.edition = 0  # of the addresses; who fails tells which one it used
+        self._loads = 0  # begun, for whatever reason
+        self._newest = 0  # the one that `_playlist` came with
+        self.edition = 0  # loads begun because something was refused
+        self._completed = 0  # the last of those that has ended
 
     def arrived(self) -> None:
         """A segment has come: from now on the playlist is loaded again where that may help."""
         self._began = True
 
-    def learn(self, playlist: MediaPlaylist) -> None:
-        """Take the addresses of a playlist that was loaded for another reason."""
-        self._playlist = playlist
-        self._grows = self._grows or playlist.live  # also when it has ended since
-        self.edition += 1
+    async def load(self) -> MediaPlaylist:
+        """Load the playlist, for whatever reason, and know its addresses from then on."""
+        self._loads += 1
+        number = self._loads
+        playlist = await self._load()
+        if number > self._newest:
+            self._newest, self._playlist = number, playlist
+            self._grows = self._grows or playlist.live  # also when it has ended since
+        return playlist
 
     def current(self, segment: Segment) -> Segment:
         """Return `segment` with the newest addresses that are known."""
@@ -96,12 +105,15 @@ class Renewal:
     async def _renewed(
         self, known: Known, look: Callable[[Known], Known], edition: int
     ) -> Known | None:
-        if look(known) == known:
-            async with self._loading:
-                if edition == self.edition and await self._may_load():
-                    await self._load_again()
-                    self._helped = look(known) != known
         fresh = look(known)
+        if fresh != known:
+            return fresh
+        async with self._loading:
+            fresh = look(known)  # again: who held the lock has changed it, perhaps
+            if fresh == known and edition >= self._completed and await self._may_load():
+                await self._load_again()
+                fresh = look(known)
+                self._helped = fresh != known
         return None if fresh == known else fresh
 
     def _current_map(self, section: InitSection, sequence: int) -> InitSection:
@@ -129,13 +141,13 @@ class Renewal:
         return True
 
     async def _load_again(self) -> None:
+        self.edition += 1
         began_s = asyncio.get_running_loop().time()
         try:
-            self.learn(await self._load())
+            await self.load()
         except ProxyError as error:
             logger.info("the playlist could not be loaded for its addresses: %s", error)
-            self.edition += 1  # who failed meanwhile need not try again, either
-        self._loaded_at_s, self._helped = began_s, False
+        self._completed, self._loaded_at_s, self._helped = self.edition, began_s, False
 
 
 def _is_same(known: Segment, listed: Segment) -> bool:

@@ -644,3 +644,23 @@ async def test_errors_know_the_attempt() -> None:
         error = raised.value
         assert isinstance(error, Attempted)
         assert (error.upstream_status, error.retry_after_s, error.retryable) == (503, 4, True)
+
+
+async def test_open_connections_per_host() -> None:
+    """An origin never has more connections of us than it may; who is too many waits."""
+    async with Origin() as origin, Fetcher(quick(connections_per_host=2)) as fetcher:
+        url = origin.add("/a", bytes(1000))
+        gate = origin.hold("/a")
+
+        async def get() -> int:
+            async with fetcher.open(url) as body:
+                return sum([len(chunk) async for chunk in body])
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(get()) for _ in range(6)]
+            await origin.until(lambda: len(origin.requests) == 2)
+            await asyncio.sleep(0)
+            gate.open()
+        assert [task.result() for task in tasks] == [1000] * 6
+        assert len(origin.connections) == 2
+        assert len(origin.requests) == 6

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import Forbidden, SourceUnavailable
-from proxy.fetch import Fetcher
+from proxy.fetch import Fetcher, client
 from proxy.fetch.client import _parsed, _refusals
 from proxy.guard.addresses import AddressPolicy
 from tests.fetch.helpers import quick
@@ -311,3 +311,18 @@ async def test_read_dns_cached() -> None:
             await fetcher.read(f"http://a.example:{origin.port}/", max_bytes=9, what="playlist")
         assert len(origin.connections) == 5
         assert resolver.asked == 1
+
+
+async def test_read_dns_cache_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many names the oldest is forgotten: whoever invents names costs no memory."""
+    monkeypatch.setattr(client, "DNS_CACHE_NAMES", 3)
+    resolver = FakeResolver(["127.0.0.1"])
+    async with (
+        Origin(keep_alive=False) as origin,
+        Fetcher(quick(), resolver=resolver) as fetcher,
+    ):
+        origin.add("/", "#EXTM3U")
+        for name in "abcdaa":
+            url = f"http://{name}.example:{origin.port}/"
+            await fetcher.read(url, max_bytes=9, what="playlist")
+        assert resolver.asked == 5

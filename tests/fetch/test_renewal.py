@@ -13,7 +13,7 @@ from proxy.errors import SourceUnavailable
 from proxy.fetch import Fetcher, Prefetcher, renewal
 from proxy.fetch.renewal import Renewal
 from proxy.hls.model import ByteRange, InitSection, Key, MediaPlaylist, Segment
-from tests.fetch.helpers import Collector, quick, segment
+from tests.fetch.helpers import Collector, quick, segment, settled
 from tests.support.origin import Hangup, Origin, Status, WrongRange
 
 BODIES = [os.urandom(50_000 + 1000 * number) for number in range(10)]
@@ -115,6 +115,51 @@ async def test_renew_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await subject.renew(editions[1], subject.edition) == editions[2]
     assert loop.time() - began_s > 0.04
     assert loads.count == 2
+
+
+async def test_renew_while_loaded_for_another_reason() -> None:
+    """A load that was begun before the refused request says nothing of what holds since."""
+    old, new = segment("http://a.example/0.ts?1", 0), segment("http://a.example/0.ts?2", 0)
+    answers = [playlist(old), playlist(new)]
+    gate = asyncio.Event()
+
+    async def load() -> MediaPlaylist:
+        answer = answers.pop(0)
+        await gate.wait()
+        return answer
+
+    subject = begun(load)
+    reload = asyncio.create_task(subject.load())
+    await settled()
+    edition = subject.edition  # the request is begun, and refused, while that is under way
+    gate.set()
+    await reload
+    assert await subject.renew(old, edition) == new
+    assert answers == []
+
+
+async def test_renew_from_load_for_another_reason() -> None:
+    """A load that was begun after it, for whatever reason, is enough."""
+    old, new = segment("http://a.example/0.ts?1", 0), segment("http://a.example/0.ts?2", 0)
+    loads = Loads(playlist(new))
+    subject = begun(loads)
+    edition = subject.edition
+    await subject.load()
+    assert await subject.renew(old, edition) == new
+    assert loads.count == 1
+
+
+async def test_renew_refused_while_loading() -> None:
+    """Who is refused while the playlist is being loaded takes what that brings."""
+    pairs = [[segment(f"http://a.example/{n}.ts?{t}", n) for n in (0, 1)] for t in (1, 2)]
+    loads = Loads(playlist(*pairs[1]))
+    subject = begun(loads)
+    first = asyncio.create_task(subject.renew(pairs[0][0], subject.edition))
+    while not loads.count:  # noqa: ASYNC110 - it tells nobody
+        await asyncio.sleep(0)
+    assert await subject.renew(pairs[0][1], subject.edition) == pairs[1][1]
+    assert await first == pairs[1][0]
+    assert loads.count == 1
 
 
 async def test_renew_cancelled() -> None:
