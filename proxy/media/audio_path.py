@@ -29,6 +29,7 @@ class _AudioPath:
     picture: PictureFormat | None = None
     parameter_sets: Sequence[bytes] = ()
     in_band: Sequence[bytes] = ()
+    follows = False
 
     def __init__(self, config: bytes = b"") -> None:
         self.left_out = 0

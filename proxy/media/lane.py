@@ -145,6 +145,7 @@ class Lane:
         self._hole_s = None if discontinuity else section.hole_s
         self._left_out += self.path.left_out
         self.path = path_for(track.codec, track.config, track.size)
+        self.path.follows = self._entry_sets is not None
         if track.config and self._entry_sets is not None:
             self._sets_change |= self._entry_sets != self.path.parameter_sets
             if self._sets_change:  # the sample entry has others, or a section in between had

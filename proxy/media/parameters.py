@@ -238,7 +238,8 @@ class HevcSequence:
     min_spatial_segmentation: int
 
 
-def _skip_sub_layers(r: BitReader, count: int) -> None:
+def skip_sub_layers(r: BitReader, count: int) -> None:
+    """Pass what profile_tier_level() says of each of `count` sub-layers (H.265 section 7.3.3)."""
     present = [(r.flag(), r.flag()) for _ in range(count)]
     if count:
         r.skip(2 * (8 - count))
@@ -346,7 +347,7 @@ def parse_hevc_sps(unit: bytes) -> HevcSequence:
         raise BitstreamError("more than 7 temporal sub-layers")
     nested = r.flag()
     profile_tier_level = r.u(96).to_bytes(12, "big")
-    _skip_sub_layers(r, sub_layers - 1)
+    skip_sub_layers(r, sub_layers - 1)
     r.ue()  # sps_seq_parameter_set_id
     chroma = r.ue()
     separate_planes = chroma == 3 and r.flag()

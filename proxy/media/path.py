@@ -25,6 +25,7 @@ class Path(Protocol):
     packets_per_sample: int
     pending: bool  # whether a sample has been begun that more packets belong to
     in_band: Sequence[bytes]  # parameter sets to repeat before each random access point
+    follows: bool  # whether the sample entry is that of another section
 
     @property
     def parameter_sets(self) -> Sequence[bytes]:

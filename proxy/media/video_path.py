@@ -2,7 +2,8 @@
 
 H.264 and HEVC: Annex B becomes length-prefixed; a sample of an MP4 is length-prefixed already.
 Parameter sets stay in the samples as they came, so that sets which change in mid-stream reach the
-decoder; the first ones also go to avcC and hvcC.  AV1 is stored as an MP4 source has it.
+decoder; the first ones also go to avcC and hvcC, all of those that are in force then.  AV1 is
+stored as an MP4 source has it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from proxy.media.nal import (
     split_annexb,
     split_length_prefixed,
 )
+from proxy.media.parameter_sets import ParameterSets
 from proxy.media.parameters import PictureFormat, parse_h264_sps, parse_hevc_sps
 from proxy.media.path import Sample
 
@@ -58,12 +60,13 @@ class _NalPath:
         self.picture: PictureFormat | None = None
         self.left_out = 0
         self.in_band: Sequence[bytes] = ()  # sets to repeat before each random access point
+        self.follows = False  # whether the sample entry is that of another section
         self._length_size = 0  # of an MP4 source; 0: Annex B
-        self._sets: dict[int, list[bytes]] = {}  # by NAL unit type, the latest of each
+        self._sets = ParameterSets(self._parameter_sets)
         self._entry = b""
         if config[:1] == b"\x01":
             self._length_size, sets = self._read_record(config)
-            self._collect([memoryview(unit) for unit in sets])
+            self._sets.add([memoryview(unit) for unit in sets])
 
     @property
     def format(self) -> object:
@@ -71,8 +74,8 @@ class _NalPath:
 
     @property
     def parameter_sets(self) -> Sequence[bytes]:
-        """The latest sets that came before or with the first random access point."""
-        return [unit for kind in self._parameter_sets for unit in self._sets.get(kind, ())]
+        """The sets in force at the first random access point."""
+        return self._sets.all
 
     def _read_record(self, config: bytes) -> tuple[int, list[bytes]]:
         """Return the length size and the parameter sets of a configuration record."""
@@ -81,8 +84,12 @@ class _NalPath:
     def _type(self, unit: memoryview) -> int:
         raise NotImplementedError
 
-    def _configure(self) -> None:
-        """Fill in `picture`, `rfc6381` and the sample entry from the parameter sets."""
+    def _configure(self, units: Sequence[memoryview]) -> None:
+        """Fill in `picture`, `rfc6381` and the sample entry from the parameter sets.
+
+        Args:
+            units: of the first random access point.
+        """
         raise NotImplementedError
 
     def _decodable(self, units: Sequence[memoryview], *, keyframe: bool) -> bool:  # noqa: ARG002
@@ -95,27 +102,20 @@ class _NalPath:
             if self._length_size
             else split_annexb(data)
         )
+        early: list[bytes] = []
         if not self.ready:
-            self._collect(units)
-            if keyframe and all(kind in self._sets for kind in self._parameter_sets):
-                self._configure()
+            self._sets.add(units)
+            if keyframe and self._sets.complete:
+                self._configure(units)
                 self.ready = True
+                if self.follows and not self.in_band:  # sets that came before: the entry lacks them
+                    early = [unit for unit in self._sets.all if unit not in units]
         if not units or not self.ready or not self._decodable(units, keyframe=keyframe):
             self.left_out += 1
             return None
-        if keyframe and self.in_band:
-            units = [*(memoryview(unit) for unit in self.in_band), *units]
+        if keyframe and (ahead := self.in_band or early):
+            units = [*(memoryview(unit) for unit in ahead), *units]
         return _sample(units)
-
-    def _collect(self, units: Sequence[memoryview]) -> None:
-        fresh: dict[int, list[bytes]] = {}
-        for unit in units:
-            kind = self._type(unit)
-            if kind in self._parameter_sets:
-                sets = fresh.setdefault(kind, [])
-                if (copy := bytes(unit)) not in sets:
-                    sets.append(copy)
-        self._sets.update(fresh)
 
     def begin_here(self) -> None:
         pass
@@ -173,8 +173,8 @@ class H264Path(_NalPath):
     def _type(self, unit: memoryview) -> int:
         return unit[0] & 31
 
-    def _configure(self) -> None:
-        sps, pps = (self._sets[kind] for kind in self._parameter_sets)
+    def _configure(self, units: Sequence[memoryview]) -> None:
+        sps, pps = self._sets.sequence_sets(units), self._sets.of(8)
         self.picture = parse_h264_sps(sps[0])
         self.rfc6381 = f"avc1.{sps[0][1:4].hex()}"
         record = boxes.avcc(sps, pps, self.picture)
@@ -224,8 +224,8 @@ class HevcPath(_NalPath):
     def begin_here(self) -> None:
         self._behind = False
 
-    def _configure(self) -> None:
-        vps, sps, pps = (self._sets[kind] for kind in self._parameter_sets)
+    def _configure(self, units: Sequence[memoryview]) -> None:
+        vps, sps, pps = self._sets.of(32), self._sets.sequence_sets(units), self._sets.of(34)
         sequence = parse_hevc_sps(sps[0])
         self.picture = sequence.picture
         self.rfc6381 = _hevc_rfc6381(sequence.profile_tier_level)
@@ -260,6 +260,7 @@ class Av1Path:
     sample_rate = None
     parameter_sets: Sequence[bytes] = ()
     in_band: Sequence[bytes] = ()
+    follows = False
 
     def __init__(self, config: bytes = b"") -> None:
         if len(config) < 4 or config[0] != 0x81:

@@ -82,6 +82,7 @@ Write = Callable[[Bits], object]  # writes a part of a parameter set
 
 def h264_sps(
     *,
+    number: int = 0,
     profile: int = 100,
     constraints: int = 0,
     level: int = 31,
@@ -96,8 +97,9 @@ def h264_sps(
     crop: tuple[int, int, int, int] | None = None,
     vui: Write | None = None,
 ) -> bytes:
-    """Build a sequence parameter set; `crop` is left, right, top, bottom in crop units."""
-    bits = Bits().u(8, profile).u(8, constraints).u(8, level).ue(0)
+    """Build a sequence parameter set; `number` is its id, and `crop` left, right, top,
+    bottom in crop units."""
+    bits = Bits().u(8, profile).u(8, constraints).u(8, level).ue(number)
     if profile in {100, 110, 122, 244, 44, 83, 86, 118, 128}:
         bits.ue(chroma)
         if chroma == 3:
@@ -185,6 +187,7 @@ def h264_vui(
 
 def hevc_sps(
     *,
+    number: int = 0,
     head: bytes = bytes.fromhex("016000000090000000000078"),
     sub_layers: int = 1,
     told_sub_layers: Sequence[tuple[bool, bool]] = (),
@@ -203,7 +206,7 @@ def hevc_sps(
     order_bits: int = 8,
     vui: Write | None = None,
 ) -> bytes:
-    """Build a sequence parameter set; `head` is profile, tier and level (12 bytes)."""
+    """Build a sequence parameter set; `number` is its id, `head` profile, tier, level (12 bytes)."""
     bits = Bits().u(4, 0).u(3, sub_layers - 1).flag(nested)
     for byte in head:
         bits.u(8, byte)
@@ -215,7 +218,7 @@ def hevc_sps(
     for profile, level in told:
         for _ in range(11 * profile + level):
             bits.u(8, 0x5A)
-    bits.ue(0).ue(chroma)
+    bits.ue(number).ue(chroma)
     if chroma == 3:
         bits.flag(separate_planes)
     bits.ue(size[0]).ue(size[1]).flag(window)

@@ -38,6 +38,7 @@ from tests.support.clips import Audio, make_clip
 # -- small pictures by hand ------------------------------------------------------------------------
 
 SPS, PPS = h264_sps(), b"\x68\xeb\xec\xb2\x2c"
+MORE_PPS = b"\x68\x5b\x20"  # of id 1
 AUD, SEI, IDR, SLICE = b"\x09\xf0", b"\x06\x05\x01\x80", b"\x65\x88\x84", b"\x41\x9a\x02"
 VPS_5, SPS_5, PPS_5 = b"\x40\x01\x0c\x01", hevc_sps(), b"\x44\x01\xc1\x72"
 
@@ -145,9 +146,9 @@ def test_h264_takes_the_latest_sets() -> None:
     older, newer = h264_sps(level=30), h264_sps(level=31)
     path = path_for("h264")
     feed(path, annexb(older, PPS, SLICE))
-    feed(path, annexb(newer, newer, PPS, b"\x68\x01", IDR), keyframe=True)
-    assert elementary.read_avcc(entry_of(path)[1]["avcC"])[1] == [newer, PPS, b"\x68\x01"]
-    assert path.parameter_sets == [newer, PPS, b"\x68\x01"]
+    feed(path, annexb(newer, newer, PPS, MORE_PPS, IDR), keyframe=True)
+    assert elementary.read_avcc(entry_of(path)[1]["avcC"])[1] == [newer, PPS, MORE_PPS]
+    assert path.parameter_sets == [newer, PPS, MORE_PPS]
     # the entry was written, and later sets are in the samples only
     later = h264_sps(level=52)
     assert feed(path, annexb(later, PPS, IDR), keyframe=True) == prefixed(later, PPS, IDR)

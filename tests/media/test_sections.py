@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -31,6 +29,7 @@ from tests.support.sources import (
     Output,
     Script,
     Told,
+    assert_decodes,
     attempt,
     failure,
     goes_on,
@@ -54,19 +53,6 @@ def assert_joined(
     for before, behind, wanted in zip(joined, joined[1:], sections[1:], strict=False):
         apart = behind.shift_s - smallest_shift(before, wanted)
         assert abs(apart) <= exact_s, f"{float(apart) * 1000:.3f} ms from the smallest shift"
-
-
-def assert_decodes(output: Output, pictures: int) -> None:
-    """The ffmpeg command decodes every picture, and has nothing to say."""
-    ffmpeg = shutil.which("ffmpeg")
-    if ffmpeg is None:
-        pytest.skip("there is no ffmpeg command")
-    command = [ffmpeg, "-v", "error", "-i", "pipe:0", "-map", "0:v", "-fps_mode", "passthrough"]
-    command += ["-f", "framecrc", "-"]
-    done = subprocess.run(command, input=output.data, capture_output=True, check=False, timeout=60)
-    assert done.stderr == b""
-    lines = [line for line in done.stdout.splitlines() if not line.startswith(b"#")]
-    assert len(lines) == pictures
 
 
 # -- discontinuities -------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ section were moved by one shift; which one, it returns.
 from __future__ import annotations
 
 import itertools
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ from proxy.errors import ProxyError
 from proxy.media.fragment import Fragment, InitSegment, Part
 from proxy.media.remux import Counts, Wish, remux
 from proxy.media.section import Format, Section
+from tests.conftest import missing
 from tests.support import boxes
 from tests.support.clips import WRAP_S
 from tests.support.expected import Expected, Packet, found
@@ -273,3 +276,17 @@ def smallest_shift(before: Stretch, behind: Sequence[Expected], *, hole_s: float
 
 def _times(track: Expected) -> Iterator[Fraction]:
     return (packet.time_s for packet in track.packets if packet.time_s is not None)
+
+
+def assert_decodes(output: Output, pictures: int) -> None:
+    """The ffmpeg command decodes every picture, and has nothing to say."""
+    ffmpeg = shutil.which("ffmpeg")
+    if ffmpeg is None:
+        missing("ffmpeg")
+        return
+    command = [ffmpeg, "-v", "error", "-i", "pipe:0", "-map", "0:v", "-fps_mode", "passthrough"]
+    command += ["-f", "framecrc", "-"]
+    done = subprocess.run(command, input=output.data, capture_output=True, check=False, timeout=60)
+    assert done.stderr == b""
+    lines = [line for line in done.stdout.splitlines() if not line.startswith(b"#")]
+    assert len(lines) == pictures
