@@ -27,10 +27,13 @@ Times = tuple[int, int]  # presentation time, decode time; in ticks of the track
 _JUMP_BACK_S = 1
 _JUMP_AHEAD_S = 10
 
-
 # A step that is longer than so many pictures is a hole, and not what a picture lasts; the same one
 # twice is a picture rate.
 _HOLE_FRAMES = 4
+
+# A picture waits no longer between decoding and presentation than so many others last: 16 is the
+# most that a decoded picture buffer of H.264 or HEVC holds.
+_LONGEST_DELAY_FRAMES = 17
 
 
 class TimelineJumped(ValueError):
@@ -78,7 +81,7 @@ class TrackTimeline:
         self._behind = -_JUMP_BACK_S * self.source_timescale
         self.frame_ticks = self._output_ticks()
         self._last_step: int | None = None  # between the decode times of two pictures
-        self._reorders = False  # whether pictures have come out of order
+        self._longest_delay = 0  # between decoding and presentation, so far; 0: nothing reorders
         self._anchor: int | None = None  # the last decode time the source stated
         self._since_anchor = 0  # packets since then
         self._filled: int | None = None  # the last decode time, stated or found
@@ -131,7 +134,7 @@ class TrackTimeline:
             elif pts is not None:
                 pts = dts
         stated = dts is not None
-        if dts is None or (self._reorders and dts == pts and self._is_undecided(dts)):
+        if dts is None or (self._longest_delay and dts == pts and self._is_undecided(dts)):
             dts, stated = self._found(pts)
         if filled is not None:
             step = dts - filled
@@ -150,15 +153,21 @@ class TrackTimeline:
         self._ahead = self._jump_ahead
         if pts is None:
             return dts + self._delay_ticks(), dts
-        if pts != dts and not self._steady:
-            self._reorders = True
+        if pts - dts > self._longest_delay:  # noqa: PLR1730 - a call less for every packet
+            self._longest_delay = pts - dts
         return pts, dts
 
     def _is_undecided(self, dts: int) -> bool:
         """Whether a decode time that equals the presentation time may be none: a PES packet without
         DTS says that they are equal, and some muxers leave it out of every one."""
         expected = self._expected()
-        return expected is not None and dts > expected
+        # Further ahead than any delay so far, it is the first one behind a hole and means it: found
+        # times would stay behind by the hole for as long as none is stated otherwise.
+        return expected is not None and 0 < dts - expected <= self._longest_wait()
+
+    def _longest_wait(self) -> Fraction | int:
+        """Return how long a picture has waited at most, as far as that can be true."""
+        return min(self._longest_delay, _LONGEST_DELAY_FRAMES * self._frame_ticks)
 
     def _delay_ticks(self) -> int:
         """Return how long a picture usually waits between decoding and presentation."""
@@ -181,6 +190,8 @@ class TrackTimeline:
             return expected or 0, False
         if self._steady or expected is None or expected > pts:
             return pts, True
+        if pts - expected > _LONGEST_DELAY_FRAMES * self._frame_ticks:  # it comes behind a hole
+            return pts - self._delay_ticks(), True
         return expected, expected == pts
 
     def _unwrapped(self, value: int | None) -> int | None:

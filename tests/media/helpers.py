@@ -206,7 +206,7 @@ def hevc_sps(
     order_bits: int = 8,
     vui: Write | None = None,
 ) -> bytes:
-    """Build a sequence parameter set; `number` is its id, `head` profile, tier, level (12 bytes)."""
+    """Build a sequence parameter set; `number`: its id; `head`: profile, tier, level (12 bytes)."""
     bits = Bits().u(4, 0).u(3, sub_layers - 1).flag(nested)
     for byte in head:
         bits.u(8, byte)

@@ -187,6 +187,58 @@ def test_remux_keeps_the_tracks_together(
     assert min(out_video[0][1], out_audio[0][1]) >= 0
 
 
+@st.composite
+def pictures_with_holes(draw: st.DrawFn) -> tuple[int, list[Times], list[int]]:
+    """Runs of pictures with holes between them, some reordered and some not; what a picture lasts,
+    all times, and where the runs begin.  Decode times are the latest that are possible, so that
+    they often equal presentation, at the beginning of a run too."""
+    frame = draw(st.sampled_from([1_500, 3_003, 3_600]))
+    times: list[Times] = []
+    begins: list[int] = []
+    at = draw(st.integers(0, 1 << 32))
+    for _ in range(draw(st.integers(2, 5))):
+        begins.append(len(times))
+        if draw(st.booleans()):
+            order = list(range(draw(st.integers(1, 8))))  # as they are shown
+        else:
+            order = [0]
+            for between in draw(st.lists(st.integers(0, 3), min_size=1, max_size=4)):
+                order += [order_end := max(order) + between + 1]
+                order += range(order_end - between, order_end)
+        delay = max(n - shown for n, shown in enumerate(order))
+        times += [(at + (shown + delay) * frame, at + n * frame) for n, shown in enumerate(order)]
+        at += (len(order) + draw(st.integers(0, 200))) * frame
+    return frame, times, begins
+
+
+@given(pictures_with_holes())
+def test_fill_behind_holes(track: tuple[int, list[Times], list[int]]) -> None:
+    """Decode times that the source states right, whether or not they equal presentation, come out
+    right behind holes too: never off by more than pictures have waited, however long the hole."""
+    frame, times, begins = track
+    timeline = video(frame)
+    waited = 0
+    for number, (pts, dts) in enumerate(times):
+        found = timeline.fill(pts, dts)
+        assert found[0] == pts
+        assert 0 <= dts - found[1] <= waited
+        if number in begins and number and dts - times[number - 1][1] > waited + frame:
+            assert found[1] == dts
+        waited = max(waited, pts - dts)
+
+
+@given(pictures_with_holes(), st.integers(0, 4))
+def test_fill_behind_holes_without_decode_times(
+    track: tuple[int, list[Times], list[int]], reorder: int
+) -> None:
+    """Where the source states none, they follow the presentation over every hole."""
+    frame, times, _ = track
+    timeline = video(frame, reorder)
+    for pts, _ in times:
+        found = timeline.fill(pts, None)
+        assert pts - 17 * frame <= found[1] <= pts
+
+
 # -- decode times of video -------------------------------------------------------------------------
 
 # I P B B P B B: shown as I B B P B B P
