@@ -1,10 +1,10 @@
-"""Audio frame headers: what an MP4 sample entry needs to know of AAC, AC-3, E-AC-3 and MP3.
+"""Audio frame headers: what an MP4 sample entry needs to know of AC-3, E-AC-3, MP3, Opus and FLAC.
 
-One parser per codec, all with one result type, `AudioFormat`, which two frames can be compared by:
-frames whose formats differ cannot share a sample entry.  Pure functions of a frame's first bytes.
+One parser per codec, all with one result type, `AudioFormat`, as `aac` has it.  Pure functions of a
+frame's first bytes, or of a container's description.
 
-Specifications: ISO/IEC 14496-3 (AAC, ADTS), ETSI TS 102 366 (AC-3, E-AC-3; annex F for `dac3` and
-`dec3`), ISO/IEC 11172-3 and 13818-3 (MPEG audio).
+Specifications: ETSI TS 102 366 (AC-3, E-AC-3; annex F for `dac3` and `dec3`), ISO/IEC 11172-3 and
+13818-3 (MPEG audio).
 """
 
 from __future__ import annotations
@@ -13,12 +13,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from proxy.errors import UnsupportedCodec
+from proxy.media.aac import aac_format
+from proxy.media.audio_format import AudioFormat
 from proxy.media.nal import BitReader, BitstreamError
-
-_AAC_RATES = (
-    96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350,
-)  # fmt: skip
-AAC_FRAME_SAMPLES = 1024
 
 _AC3_RATES = (48000, 44100, 32000)
 _AC3_CHANNELS = (2, 1, 2, 3, 3, 4, 4, 5)  # by acmod, without the LFE channel
@@ -27,163 +24,6 @@ _EAC3_BLOCKS = (1, 2, 3, 6)
 _BLOCK_SAMPLES = 256
 
 _MP3_RATES = (44100, 48000, 32000)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AudioFormat:
-    """One audio configuration; equal for all frames of a track."""
-
-    codec: str  # FFmpeg's name
-    sample_rate: int  # Hz, of the frames as they are coded (HE-AAC: of the core)
-    channels: int
-    frame_samples: int  # samples of one frame, at sample_rate
-    config: bytes  # AudioSpecificConfig, the body of dac3 or dec3; empty for MP3
-    rfc6381: str  # the codec as the MIME parameter `codecs` names it
-
-
-# -- AAC -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdtsHeader:
-    """ISO/IEC 14496-3 section 1.A.2.2."""
-
-    profile: int  # audio object type - 1
-    rate_index: int
-    channel_configuration: int  # 0: a program config element in the frame says it
-    header_size: int  # bytes, 7 or 9
-    frame_size: int  # bytes, header included
-    raw_data_blocks: int
-
-    @property
-    def signature(self) -> tuple[int, int, int]:
-        """What must stay the same throughout a track."""
-        return self.profile, self.rate_index, self.channel_configuration
-
-
-def parse_adts(frame: bytes) -> AdtsHeader:
-    """Parse the header of an ADTS frame.
-
-    Raises:
-        BitstreamError: there is no ADTS header at its start.
-    """
-    if len(frame) < 7 or frame[0] != 0xFF or frame[1] & 0xF6 != 0xF0:
-        raise BitstreamError("no ADTS sync word")
-    header = AdtsHeader(
-        profile=frame[2] >> 6,
-        rate_index=(frame[2] >> 2) & 15,
-        channel_configuration=(frame[2] & 1) << 2 | frame[3] >> 6,
-        header_size=7 if frame[1] & 1 else 9,
-        frame_size=(frame[3] & 3) << 11 | frame[4] << 3 | frame[5] >> 5,
-        raw_data_blocks=(frame[6] & 3) + 1,
-    )
-    if header.rate_index >= len(_AAC_RATES) or header.frame_size < header.header_size:
-        raise BitstreamError("an impossible ADTS header")
-    return header
-
-
-def _program_config_element(block: bytes) -> tuple[bytes, int]:
-    """Copy the program_config_element a raw data block starts with (section 4.4.1.1).
-
-    Returns its bits behind those of a GASpecificConfig, as bytes, and the channels it declares.
-    """
-    r = BitReader(block)
-    if r.u(3) != 5:  # ID_PCE
-        raise BitstreamError("AAC without a channel configuration and without a PCE")
-    bits: list[tuple[int, int]] = []
-
-    def copy(width: int) -> int:
-        value = r.u(width)
-        bits.append((value, width))
-        return value
-
-    for width in (4, 2, 4):
-        copy(width)
-    front, side, back, lfe, assoc, coupling = (copy(width) for width in (4, 4, 4, 2, 3, 4))
-    for width in (4, 4, 3):  # mono, stereo and matrix mix-down
-        if copy(1):
-            copy(width)
-    channels = lfe
-    for _ in range(front + side + back):
-        channels += 1 + copy(1)
-        copy(4)
-    for _ in range(lfe + assoc):
-        copy(4)
-    for _ in range(coupling):
-        copy(5)
-    # In the AudioSpecificConfig the element starts at bit 16; byte_alignment() is relative to its
-    # start, so both paddings are made anew.
-    width = sum(width for _, width in bits)
-    value = 0
-    for number, size in bits:
-        value = value << size | number
-    padding = -width % 8
-    packed = (value << padding).to_bytes((width + padding) // 8, "big")
-    r.skip(r.left % 8)
-    comment = r.u(8)
-    return packed + bytes([comment]) + bytes(r.u(8) for _ in range(comment)), channels
-
-
-def aac_format(frame: bytes) -> AudioFormat:
-    """Build the AudioSpecificConfig of an ADTS frame (section 1.6.2.1).
-
-    SBR and PS are signalled implicitly, as in ADTS itself: a decoder finds them in the frames.
-    """
-    header = parse_adts(frame)
-    object_type = header.profile + 1
-    head = object_type << 11 | header.rate_index << 7 | header.channel_configuration << 3
-    config = head.to_bytes(2, "big")
-    channels = {7: 8}.get(header.channel_configuration, header.channel_configuration)
-    if not channels:
-        element, channels = _program_config_element(frame[header.header_size :])
-        config += element
-    return AudioFormat(
-        codec="aac",
-        sample_rate=_AAC_RATES[header.rate_index],
-        channels=channels,
-        frame_samples=AAC_FRAME_SAMPLES,
-        config=config,
-        rfc6381=f"mp4a.40.{object_type}",
-    )
-
-
-def aac_format_of(config: bytes) -> AudioFormat:
-    """Read an AudioSpecificConfig (section 1.6.2.1), as an MP4 source has it.
-
-    Raises:
-        BitstreamError: it is none.
-    """
-    r = BitReader(config)
-
-    def object_type() -> int:
-        kind = r.u(5)
-        return 32 + r.u(6) if kind == 31 else kind
-
-    def rate() -> int:
-        index = r.u(4)
-        if index == 15:
-            return r.u(24)
-        if index >= len(_AAC_RATES):
-            raise BitstreamError("a reserved sample rate of AAC")
-        return _AAC_RATES[index]
-
-    kind = object_type()
-    sample_rate, channels = rate(), r.u(4)
-    if not sample_rate:
-        raise BitstreamError("a sample rate of 0")
-    coded = kind
-    if kind in {5, 29}:  # SBR, PS: signalled explicitly, in front of what they extend
-        rate()
-        coded = object_type()
-    short = coded in {1, 2, 3, 4, 6, 7, 17, 19, 20, 21, 22, 23} and r.left > 0 and r.flag()
-    return AudioFormat(
-        codec="aac",
-        sample_rate=sample_rate,
-        channels={7: 8}.get(channels, channels) or 2,  # 0: a PCE says it; players read that
-        frame_samples=960 if short else AAC_FRAME_SAMPLES,
-        config=config,
-        rfc6381=f"mp4a.40.{kind}",
-    )
 
 
 # -- AC-3 and E-AC-3 -------------------------------------------------------------------------------
@@ -214,6 +54,7 @@ def _ac3_format(frame: bytes) -> AudioFormat:
         frame_samples=AC3_FRAME_SAMPLES,
         config=dac3.to_bytes(3, "big"),
         rfc6381="ac-3",
+        fixed=(stream_id, channel_mode, lfe),
     )
 
 
@@ -237,6 +78,11 @@ class _Substream:
     @property
     def dependent(self) -> bool:
         return self.stream_type == 1
+
+    @property
+    def layout(self) -> tuple[int, ...]:
+        """What a decoder is set up for."""
+        return self.dependent, self.stream_id, self.channel_mode, self.lfe, self.channel_map
 
 
 def _eac3_substream(frame: bytes | memoryview) -> _Substream:
@@ -414,6 +260,7 @@ def _eac3_format(frame: bytes) -> AudioFormat:
         frame_samples=_count_blocks(everything) * _BLOCK_SAMPLES,
         config=config,
         rfc6381="ec-3",
+        fixed=(complexity is not None, *(s.layout for s in substreams)),
     )
 
 
@@ -465,6 +312,7 @@ def opus_format(head: bytes) -> AudioFormat:
         frame_samples=960,  # 20 ms; packets may last 2.5 to 120 ms, and their times tell
         config=config,
         rfc6381="opus",
+        fixed=(gain, head[18:]),
     )
 
 
@@ -482,6 +330,7 @@ def flac_format(stream_info: bytes) -> AudioFormat:
         frame_samples=int.from_bytes(stream_info[2:4], "big") or 4096,  # maximum block size
         config=bytes(4) + b"\x80\0\0\x22" + stream_info[:34],  # dfLa: the last metadata block
         rfc6381="flac",
+        fixed=(stream_info[:4], fields >> 36 & 31),  # block sizes, bits per sample
     )
 
 

@@ -11,6 +11,8 @@ from fractions import Fraction
 
 from proxy.errors import SpliceIncompatible, UnsupportedCodec
 from proxy.media import audio, boxes
+from proxy.media.aac import aac_format_of
+from proxy.media.audio_format import AudioFormat
 from proxy.media.nal import BitstreamError
 from proxy.media.parameters import PictureFormat
 from proxy.media.path import Sample
@@ -34,7 +36,7 @@ class _AudioPath:
     def __init__(self, config: bytes = b"") -> None:
         self.left_out = 0
         self._config = config
-        self._format: audio.AudioFormat | None = None
+        self._format: AudioFormat | None = None
         self._signature: object = None
 
     @property
@@ -42,9 +44,12 @@ class _AudioPath:
         return self._format is not None
 
     @property
-    def format(self) -> audio.AudioFormat:
+    def format(self) -> AudioFormat:
         assert self._format is not None
         return self._format
+
+    def fits(self, entry: object) -> bool:
+        return isinstance(entry, AudioFormat) and self.format.fits(entry)
 
     @property
     def sample_rate(self) -> int | None:
@@ -107,7 +112,7 @@ class AacPath(_AudioPath):
     def __init__(self, config: bytes = b"") -> None:
         super().__init__(config)
         if config:
-            self._format = audio.aac_format_of(config)
+            self._format = aac_format_of(config)
 
     def _sign(self, data: memoryview) -> object:
         if data[0] != 0xFF or data[1] & 0xF6 != 0xF0:

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxy.media.audio import AudioFormat
+from proxy.media.audio_format import AudioFormat
 from proxy.media.nal import LENGTH_SIZE, BitstreamError
 from proxy.media.parameters import HevcSequence, PictureFormat
 

@@ -85,7 +85,7 @@ class Lane:
         self._clock: int | None = None  # of the section, unwrapped
         self._entry_sets: Sequence[bytes] | None = None  # parameter sets of the sample entry
         self._sets_change = False  # whether a section has had other ones
-        self._format: object = None  # what the sample entry says; must stay
+        self._format: object = None  # what the sample entry says
         self._timeline: TrackTimeline | None = None
         self._earlier: TrackTimeline | None = None
         self._hole_s: float | None = None
@@ -196,7 +196,7 @@ class Lane:
 
     def _begin_timeline(self) -> TrackTimeline:
         """Make the timeline, now that the path knows the format."""
-        if self._format not in (None, self.path.format):
+        if self._format is not None and not self.path.fits(self._format):
             raise SpliceIncompatible(f"another {self.kind} configuration in mid-stream")
         source_timescale = self._track.timescale
         if self._format is None and source_timescale > _FINEST_TIMESCALE and self.path.sample_rate:

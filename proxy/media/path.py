@@ -37,7 +37,10 @@ class Path(Protocol):
 
     @property
     def format(self) -> object:
-        """What a sample entry says that must not change within a track."""
+        """What a sample entry says of the track."""
+
+    def fits(self, entry: object) -> bool:
+        """Whether its samples can stand behind a sample entry of this `format`."""
 
     @property
     def ready(self) -> bool:

@@ -72,6 +72,9 @@ class _NalPath:
     def format(self) -> object:
         return self.codec  # parameter sets may change: they are in the samples
 
+    def fits(self, entry: object) -> bool:
+        return self.format == entry
+
     @property
     def parameter_sets(self) -> Sequence[bytes]:
         """The sets in force at the first random access point."""
@@ -273,6 +276,9 @@ class Av1Path:
     @property
     def format(self) -> object:
         return self.codec, self._config[:4]
+
+    def fits(self, entry: object) -> bool:
+        return self.format == entry
 
     @property
     def picture(self) -> PictureFormat | None:

@@ -21,6 +21,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
 from proxy.media.turn import TurnGate
+from tests.support.clips import Audio, make_clip
 
 # -- bits ------------------------------------------------------------------------------------------
 
@@ -379,6 +380,15 @@ def mp3_frame(
     """Build the head of a frame of MPEG audio, ISO/IEC 11172-3 section 2.4.1.3."""
     bits = Bits().u(11, 0x7FF).u(2, version).u(2, layer).flag(True)
     return bits.u(4, bitrate).u(2, rate).u(2, 0).u(2, mode).u(6, 0).pack() + bytes(60)
+
+
+def first_packet(codec: str, audio: Audio) -> bytes:
+    """Return the first packet of a track, as libavformat cuts it."""
+    clip = make_clip(video=None, audio=(audio,), seconds=0.2)
+    with av.open(io.BytesIO(clip.data), "r", format="mpegts") as container:
+        stream = container.streams.audio[0]
+        assert stream.codec_context.name == codec or codec == "mp3"
+        return next(bytes(packet) for packet in container.demux(stream) if packet.size)
 
 
 @functools.cache

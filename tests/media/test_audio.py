@@ -1,8 +1,6 @@
 """Audio frame headers and configurations: crafted ones bit by bit, real ones against libavcodec."""
 
-import io
 from collections.abc import Callable
-from itertools import product
 from typing import Any
 
 import av
@@ -11,195 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UnsupportedCodec
+from proxy.media.aac import aac_format_of
 from proxy.media.audio import (
-    AudioFormat,
-    aac_format,
-    aac_format_of,
     eac3_blocks,
     flac_format,
     opus_format,
-    parse_adts,
     parse_frame,
 )
+from proxy.media.audio_format import AudioFormat
 from proxy.media.nal import BitstreamError
-from tests.media.helpers import Bits, Write, ac3_frame, adts_frame, eac3_frame, mp3_frame
-from tests.support.clips import Audio, make_clip
-
-# -- AAC -------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("crc", [False, True])
-def test_parse_adts(crc: bool) -> None:
-    """All fields of the header are found; a CRC makes it two bytes longer."""
-    header = parse_adts(adts_frame(b"\x21" * 5_000, rate=4, channels=7, crc=crc, blocks=3))
-    assert (header.profile, header.rate_index, header.channel_configuration) == (1, 4, 7)
-    assert header.header_size == (9 if crc else 7)
-    assert header.frame_size == header.header_size + 5_000
-    assert header.raw_data_blocks == 3
-    assert header.signature == (1, 4, 7)
-
-
-@pytest.mark.parametrize(
-    "frame",
-    [
-        b"",
-        adts_frame(b"\x21")[:6],
-        b"\xfe" + adts_frame(b"\x21")[1:],
-        b"\xff\xe1" + adts_frame(b"\x21")[2:],
-        b"\xff\xf3" + adts_frame(b"\x21")[2:],  # layer III: MP3
-        adts_frame(b"\x21", rate=13),
-        adts_frame(b"\x21", rate=15),
-        adts_frame(b"", size=6),
-        adts_frame(b"", size=8, crc=True),
-    ],
+from tests.media.helpers import (
+    Bits,
+    Write,
+    ac3_frame,
+    eac3_frame,
+    first_packet,
+    mp3_frame,
 )
-def test_parse_adts_that_is_none(frame: bytes) -> None:
-    """No sync word, a layer, a reserved rate, or a frame shorter than its header."""
-    with pytest.raises(BitstreamError):
-        parse_adts(frame)
-
-
-_AAC_RATES = (96, 88.2, 64, 48, 44.1, 32, 24, 22.05, 16, 12, 11.025, 8, 7.35)
-
-
-@pytest.mark.parametrize(
-    ("rate", "channels"), [*product(range(13), [2]), *product([3], range(1, 8))]
-)
-def test_aac_format(rate: int, channels: int) -> None:
-    """The AudioSpecificConfig says object type, rate and channels; seven means eight channels."""
-    found = aac_format(adts_frame(b"\x21\x00", rate=rate, channels=channels))
-    expected = Bits().u(5, 2).u(4, rate).u(4, channels).u(3, 0).pack()
-    assert found == AudioFormat(
-        codec="aac",
-        sample_rate=round(_AAC_RATES[rate] * 1000),
-        channels=8 if channels == 7 else channels,
-        frame_samples=1024,
-        config=expected,
-        rfc6381="mp4a.40.2",
-    )
-    again = aac_format_of(found.config)
-    assert again == found
-
-
-@pytest.mark.parametrize("profile", range(4))
-def test_aac_format_of_profiles(profile: int) -> None:
-    """The object type is one more than the profile, in the configuration and in the MIME type."""
-    found = aac_format(adts_frame(b"\x21", profile=profile))
-    assert found.config[0] >> 3 == profile + 1
-    assert found.rfc6381 == f"mp4a.40.{profile + 1}"
-
-
-def _pce(bits: Bits, *, mixdowns: bool, comment: bytes, start: int, couplings: int = 0) -> Bits:
-    """A program_config_element of 5.1: centre, front pair, side pair, LFE (14496-3 table 4.2)."""
-    bits.u(4, 0).u(2, 1).u(4, 3).u(4, 2).u(4, 1).u(4, 0).u(2, 1).u(3, 1).u(4, couplings)
-    for width, value in ((4, 9), (4, 10), (3, 5)):
-        bits.flag(mixdowns)
-        if mixdowns:
-            bits.u(width, value)
-    bits.flag(False).u(4, 0).flag(True).u(4, 1).flag(True).u(4, 2)  # front, front, side
-    bits.u(4, 3).u(4, 4)  # LFE, associated data
-    for number in range(couplings):
-        bits.flag(number % 2).u(4, number)
-    width = len(bits.raw("").bits) - start
-    bits.u(-width % 8, 0)
-    bits.u(8, len(comment))
-    for byte in comment:
-        bits.u(8, byte)
-    return bits
-
-
-@pytest.mark.parametrize("crc", [False, True])
-@pytest.mark.parametrize(("mixdowns", "couplings"), [(False, 0), (True, 0), (True, 3)])
-@pytest.mark.parametrize("comment", [b"", b"made by hand"])
-def test_aac_format_with_program_config_element(
-    crc: bool, mixdowns: bool, couplings: int, comment: bytes
-) -> None:
-    """Without a channel configuration, the frame's program config element moves into the
-    AudioSpecificConfig, where it is aligned anew, with its comment."""
-    wishes: dict[str, Any] = {"mixdowns": mixdowns, "couplings": couplings, "comment": comment}
-    block = _pce(Bits().u(3, 5), start=0, **wishes)  # ID_PCE in front: aligned to the block
-    frame = adts_frame(block.pack() + b"\x21\x42", channels=0, crc=crc)
-    found = aac_format(frame)
-    expected = Bits().u(5, 2).u(4, 3).u(4, 0).u(3, 0)
-    assert found.config == _pce(expected, start=0, **wishes).pack()
-    assert found.channels == 6
-    assert aac_format_of(found.config).config == found.config
-
-
-def test_aac_format_without_channels() -> None:
-    """A frame that has neither a channel configuration nor a program config element is refused."""
-    with pytest.raises(BitstreamError):
-        aac_format(adts_frame(b"\x21\x42", channels=0))
-    with pytest.raises(BitstreamError):
-        aac_format(adts_frame(b"\xa0", channels=0))  # ends within the element
-
-
-@pytest.mark.parametrize(
-    "audio", [Audio(), Audio(sample_rate=44_100, channels=1), Audio(channels=6)]
-)
-def test_aac_format_of_real_frames(audio: Audio) -> None:
-    """The configuration is the one that libavcodec's encoder announces itself."""
-    encoder = av.CodecContext.create("aac", "w")
-    assert isinstance(encoder, av.AudioCodecContext)
-    encoder.sample_rate, encoder.format = audio.sample_rate, "fltp"
-    encoder.layout = {1: "mono", 2: "stereo", 6: "5.1"}[audio.channels]
-    encoder.open()
-    found = aac_format(_first_packet("aac", audio))
-    announced = bytes(encoder.extradata or b"")
-    assert found.config == announced[: len(found.config)]
-    assert (found.sample_rate, found.channels) == (audio.sample_rate, audio.channels)
-
-
-def _config(*fields: tuple[int, int]) -> bytes:
-    bits = Bits()
-    for width, value in fields:
-        bits.u(width, value)
-    return bits.pack()
-
-
-@pytest.mark.parametrize(
-    ("config", "rate", "channels", "samples", "mime"),
-    [
-        (_config((5, 2), (4, 3), (4, 2), (3, 4)), 48_000, 2, 960, "mp4a.40.2"),
-        (_config((5, 2), (4, 15), (24, 50_000), (4, 1), (3, 0)), 50_000, 1, 1024, "mp4a.40.2"),
-        # SBR and PS, signalled in front of AAC-LC: the rate is that of the core
-        (
-            _config((5, 5), (4, 6), (4, 2), (4, 3), (5, 2), (3, 0)),
-            24_000,
-            2,
-            1024,
-            "mp4a.40.5",
-        ),
-        (
-            _config((5, 29), (4, 6), (4, 1), (4, 15), (24, 48_000), (5, 2), (3, 0)),
-            24_000,
-            1,
-            1024,
-            "mp4a.40.29",
-        ),
-        # an escaped object type (xHE-AAC), whose frame length is told otherwise
-        (_config((5, 31), (6, 10), (4, 3), (4, 2), (3, 7)), 48_000, 2, 1024, "mp4a.40.42"),
-        (_config((5, 2), (4, 4), (4, 0), (3, 0)), 44_100, 2, 1024, "mp4a.40.2"),
-    ],
-)
-def test_aac_format_of_config(
-    config: bytes, rate: int, channels: int, samples: int, mime: str
-) -> None:
-    """An AudioSpecificConfig of an MP4 is read, and kept as it is."""
-    found = aac_format_of(config)
-    assert (found.sample_rate, found.channels, found.frame_samples) == (rate, channels, samples)
-    assert (found.rfc6381, found.config) == (mime, config)
-
-
-@pytest.mark.parametrize(
-    "config",
-    [b"", b"\x11", _config((5, 2), (4, 13), (4, 2)), _config((5, 2), (4, 15), (24, 0), (4, 2))],
-)
-def test_aac_format_of_config_that_is_none(config: bytes) -> None:
-    """A configuration that is cut or has a reserved rate is refused."""
-    with pytest.raises(BitstreamError):
-        aac_format_of(config)
-
+from tests.support.clips import Audio
 
 # -- AC-3 ------------------------------------------------------------------------------------------
 
@@ -641,14 +468,6 @@ def test_flac_format_without_block_size() -> None:
 # -- against libavcodec ----------------------------------------------------------------------------
 
 
-def _first_packet(codec: str, audio: Audio) -> bytes:
-    clip = make_clip(video=None, audio=(audio,), seconds=0.2)
-    with av.open(io.BytesIO(clip.data), "r", format="mpegts") as container:
-        stream = container.streams.audio[0]
-        assert stream.codec_context.name == codec or codec == "mp3"
-        return next(bytes(packet) for packet in container.demux(stream) if packet.size)
-
-
 @pytest.mark.parametrize(
     "audio",
     [
@@ -664,7 +483,7 @@ def _first_packet(codec: str, audio: Audio) -> bytes:
 )
 def test_format_of_real_frames(audio: Audio) -> None:
     """Rate, channels and frame length are those that were encoded."""
-    found = parse_frame(audio.codec, _first_packet(audio.codec, audio))
+    found = parse_frame(audio.codec, first_packet(audio.codec, audio))
     assert (found.sample_rate, found.channels) == (audio.sample_rate, audio.channels)
     samples = 576 if audio.sample_rate == 16_000 else 1152
     assert found.frame_samples == (samples if audio.codec == "mp3" else 1536)
@@ -694,3 +513,64 @@ def test_config_of_anything(read: Callable[[bytes], AudioFormat], config: bytes)
         return
     assert found.sample_rate > 0
     assert found.frame_samples > 0
+
+
+# -- what can share a sample entry -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("codec", "frame"),
+    [
+        ("ac3", ac3_frame(size_code=36)),  # another bit rate
+        ("ac3", ac3_frame(service=5)),
+        ("eac3", eac3_frame(size=128)),
+        ("eac3", eac3_frame(blocks=0)),  # one block
+        ("mp3", mp3_frame(bitrate=3)),
+        ("mp3", mp3_frame(mode=1)),  # joint stereo
+    ],
+)
+def test_fits_what_every_frame_tells(codec: str, frame: bytes) -> None:
+    """Another bit rate, service or number of blocks needs no other sample entry."""
+    usual = {"ac3": ac3_frame(), "eac3": eac3_frame(), "mp3": mp3_frame()}[codec]
+    assert parse_frame(codec, frame).fits(parse_frame(codec, usual))
+
+
+@pytest.mark.parametrize(
+    ("codec", "frame"),
+    [
+        ("ac3", ac3_frame(rate=1)),
+        ("ac3", ac3_frame(mode=7)),
+        ("ac3", ac3_frame(lfe=1)),
+        ("ac3", ac3_frame(mode=0)),  # two of mono are not a stereo pair
+        ("eac3", eac3_frame(rate=1)),
+        ("eac3", eac3_frame(mode=7, lfe=1)),
+        ("eac3", eac3_frame() + eac3_frame(stream_type=1, channel_map=0x0200)),
+        ("mp3", mp3_frame(rate=1)),
+        ("mp3", mp3_frame(mode=3)),
+        ("mp3", mp3_frame(version=2)),
+    ],
+)
+def test_fits_not_what_differs(codec: str, frame: bytes) -> None:
+    """Other channels or another rate does."""
+    usual = {"ac3": ac3_frame(), "eac3": eac3_frame(), "mp3": mp3_frame()}[codec]
+    found, entry = parse_frame(codec, frame), parse_frame(codec, usual)
+    assert not found.fits(entry)
+    assert not entry.fits(found)
+    assert found.fits(found)
+
+
+def test_fits_of_opus_and_flac() -> None:
+    """Of Opus the gain and the mapping count, of FLAC the size of blocks and samples; how the
+    encoder was primed, and the sum of all samples, do not."""
+    head = bytearray(b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0")
+    other = bytearray(head)
+    other[10] = 0x78  # pre-skip
+    assert opus_format(bytes(other)).fits(opus_format(bytes(head)))
+    other[16] = 1  # gain
+    assert not opus_format(bytes(other)).fits(opus_format(bytes(head)))
+    info = bytearray(b"\x10\0\x10\0" + bytes(6) + b"\x0a\xc4\x42\xf0" + bytes(20))
+    more = bytearray(info)
+    more[17], more[20] = 9, 9  # samples, MD5
+    assert flac_format(bytes(more)).fits(flac_format(bytes(info)))
+    more[2] = 0x20
+    assert not flac_format(bytes(more)).fits(flac_format(bytes(info)))

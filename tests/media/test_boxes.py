@@ -9,7 +9,8 @@ from typing import Any
 import av
 import pytest
 
-from proxy.media.audio import AudioFormat, parse_frame
+from proxy.media.audio import parse_frame
+from proxy.media.audio_format import AudioFormat
 from proxy.media.boxes import (
     TrackBox,
     TrackRun,

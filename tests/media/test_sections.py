@@ -586,6 +586,37 @@ def test_fmp4_behind_ts() -> None:
     assert_decodes(output, 100)
 
 
+@pytest.mark.parametrize("ts_first", [True, False])
+def test_fmp4_audio_beside_ts(ts_first: bool) -> None:
+    """AAC of a transport stream and of an MP4 go together: the latter's configuration says more
+    (`56e500`, there is no SBR), and means the same.  Every frame decodes."""
+    one = section(make_clip(seconds=2.0).data)
+    two = section(make_fmp4(seconds=2.0).data, format="mp4")
+    told = [one, two, one] if ts_first else [two, one, two]
+    output = remuxed(Script(*told))
+    stretches([expect(data) for _, data in told], output.data)
+    assert_decodes(output, 150)
+
+
+@pytest.mark.parametrize("ts_first", [True, False])
+@pytest.mark.parametrize("other", [{"sample_rate": 44_100}, {"channels": 1}])
+def test_fmp4_other_audio_beside_ts(other: dict[str, int], ts_first: bool) -> None:
+    """What a decoder would play at another pitch, or not at all, is refused."""
+    one = section(make_clip(seconds=2.0).data)
+    two = section(make_fmp4(seconds=2.0, **other).data, format="mp4")
+    told = [one, two] if ts_first else [two, one]
+    assert isinstance(attempt(Script(*told)).error, SpliceIncompatible)
+
+
+@pytest.mark.parametrize("codec", ["ac3", "eac3"])
+def test_splice_other_audio_bit_rate(codec: str) -> None:
+    """Another bit rate, which `dac3` and `dec3` tell as well, is no other configuration."""
+    one = make_clip(audio=(Audio(codec=codec, bitrate=96_000),))
+    two = make_clip(audio=(Audio(codec=codec, bitrate=192_000),), start_s=50.0)
+    output = remuxed(Script(one.data, two.data))
+    assert_joined([expect(one.data), expect(two.data)], output)
+
+
 def test_opus_in_ts() -> None:
     """Opus in a transport stream."""
     clip = make_clip(audio=("opus",))
