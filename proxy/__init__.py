@@ -18,10 +18,10 @@ The rooms:
     fetch       the outgoing network: deadlines, limits, retries, prefetch
     guard       pure: which hosts and addresses may be fetched from
     media       blocking, on a worker thread: segments into fragments; the only room that knows PyAV
-    pipeline    joins hls, fetch and media into a MediaStream, and knows no server; with it plan
-                (which playlists), clip (where to begin and end), supply (one playlist on its way
-                into a ring), follow (segments as they come), intake (what each one is) and
-                inspection
+    pipeline    joins hls, fetch and media into a MediaStream, and knows no server; with it request
+                (what a client asks for), plan (which playlists), clip (where to begin and end),
+                supply (one playlist on its way into a ring), follow (segments as they come), intake
+                (what each one is) and inspection
     app         our own Request and Response; with it query (parameters), admission (who may start a
                 stream now) and delivery (a stream on its way to one client, and its log line)
     faces       translate app to aiohttp (server) and to ASGI 3 (asgi)

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proxy.media.remux import Wish
-from proxy.plan import Plan, StreamRequest
+from proxy.plan import Plan
+from proxy.request import StreamRequest
 
 __all__ = ["run_ups", "wish_of"]
 

@@ -39,16 +39,8 @@ from proxy.media.outlet import Outlet
 from proxy.media.remux import Counts, StartMissed, Wish, remux
 from proxy.media.ring import BridgeClosed
 from proxy.media.turn import TurnGate
-from proxy.plan import (
-    OnTrouble,
-    Plan,
-    PlaylistLimits,
-    Source,
-    StreamRequest,
-    check,
-    check_keys,
-    make_plan,
-)
+from proxy.plan import Plan, PlaylistLimits, Source, check, check_keys, make_plan
+from proxy.request import OnTrouble, StreamRequest
 from proxy.supply import Supply
 
 __all__ = [

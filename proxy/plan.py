@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 from proxy.errors import (
     InvalidRequest,
@@ -27,24 +26,10 @@ from proxy.fetch.renewal import is_expired
 from proxy.hls.lines import Limits
 from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Start
 from proxy.hls.parse import looks_like_playlist, parse_playlist
-from proxy.hls.select import Choice, Quality, choose
+from proxy.hls.select import Choice, choose
+from proxy.request import StreamRequest
 
 _INSIDE_S = 0.001  # of an end: where the segment before it still is
-
-OnTrouble = Literal["abort", "skip"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamRequest:
-    """What a client asks for."""
-
-    url: str = field(repr=False)
-    quality: Quality = field(default_factory=Quality)
-    audio: str | None = None  # language tag or name of a rendition
-    start_s: float | None = None  # seconds into a VOD; negative: before the live edge
-    end_s: float | None = None  # seconds into a VOD
-    on_gap: OnTrouble = "abort"  # what to do without a segment that cannot be had
-    on_splice: OnTrouble = "abort"  # what to do with sections that do not fit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,24 +9,22 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlsplit
+from typing import cast
+from urllib.parse import parse_qsl, quote
 
 from proxy.errors import InvalidRequest, NotSupportedYet
 from proxy.pipeline import OnTrouble, Quality, StreamRequest
+from proxy.request import TEXT_CHARACTERS, bad_parameter, check_text
 
-__all__ = ["Wish", "check_url", "content_disposition", "parse"]
+__all__ = ["Wish", "content_disposition", "parse"]
 
 PARAMETERS = (
     "url", "quality", "audio", "start", "end", "on_gap", "on_splice", "filename",
     "expires", "key_id", "signature",
 )  # fmt: skip
 SIGNING = ("signature", "expires", "key_id")
-URL_CHARACTERS = 8000  # the request line may have 8190 bytes (aiohttp, and nginx's 8k buffer)
-TEXT_CHARACTERS = 255  # `audio` and `filename`; NAME_MAX of Linux file systems
-_CONTROL_OR_SPACE = re.compile(r"[\x00-\x20\x7f-\x9f\u2028\u2029\\]")
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _RFC8187_SAFE = "!#$&+-.^_`|~"  # attr-char besides letters and digits
 
@@ -51,40 +49,17 @@ def parse(query_string: str) -> Wish:
         if name in values:
             raise NotSupportedYet(detail=f"The parameter `{name}` is not supported yet.")
     if "url" not in values:
-        raise _bad("url", "is missing")
-    start_s, end_s = _clip(values)
+        raise bad_parameter("url", "is missing")
     stream = StreamRequest(
-        url=check_url(values["url"]),
+        url=values["url"],
         quality=Quality.parse(values.get("quality", "best")),
-        audio=_text(values, "audio"),
-        start_s=start_s,
-        end_s=end_s,
-        on_gap=_on_trouble(values, "on_gap"),
-        on_splice=_on_trouble(values, "on_splice"),
+        audio=values.get("audio"),
+        start_s=_seconds(values, "start"),
+        end_s=_seconds(values, "end"),
+        on_gap=cast("OnTrouble", values.get("on_gap", "abort")),  # refuses a wrong word
+        on_splice=cast("OnTrouble", values.get("on_splice", "abort")),
     )
     return Wish(stream=stream, filename=_filename(values))
-
-
-def check_url(url: str) -> str:
-    """Return `url` if it is an absolute http or https address without userinfo.
-
-    Raises:
-        InvalidRequest: it is not; `detail` names the parameter `url`.
-    """
-    if len(url) > URL_CHARACTERS:
-        raise _bad("url", f"is longer than {URL_CHARACTERS} characters")
-    if _CONTROL_OR_SPACE.search(url):
-        raise _bad("url", "holds a space, a backslash or a control character")
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # both raise on a malformed authority
-    except ValueError as error:
-        raise _bad("url", "is not a well-formed address") from error
-    if parts.scheme not in {"http", "https"} or not host:
-        raise _bad("url", "must be an absolute http or https address")
-    if "@" in parts.netloc:
-        raise _bad("url", "must not hold a user name or a password")
-    return url
 
 
 def content_disposition(filename: str) -> str:
@@ -119,40 +94,17 @@ def _shown(name: str) -> str:
     return f"`{''.join(c if c.isprintable() else '?' for c in name[:40])}`"
 
 
-def _bad(name: str, why: str) -> InvalidRequest:
-    return InvalidRequest(detail=f"The parameter `{name}` {why}.")
-
-
-def _text(values: Mapping[str, str], name: str) -> str | None:
-    text = values.get(name)
-    if text is None:
-        return None
-    if not text.strip() or len(text) > TEXT_CHARACTERS:
-        raise _bad(name, f"must have 1 to {TEXT_CHARACTERS} characters")
-    if any(unicodedata.category(c) in {"Cc", "Zl", "Zp", "Cs"} for c in text):
-        raise _bad(name, "holds a control character")
-    return text
-
-
 def _filename(values: Mapping[str, str]) -> str | None:
-    filename = _text(values, "filename")
-    if filename is None:
+    if "filename" not in values:
         return None
+    filename = check_text("filename", values["filename"])
     if len(filename.encode()) > TEXT_CHARACTERS:
-        raise _bad("filename", f"is longer than {TEXT_CHARACTERS} bytes")
+        raise bad_parameter("filename", f"is longer than {TEXT_CHARACTERS} bytes")
     if set(filename) & {"/", "\\"} or filename.strip() in {".", ".."}:
-        raise _bad("filename", "must be a bare name, not a path")
+        raise bad_parameter("filename", "must be a bare name, not a path")
     if set(filename) & _BIDI_CONTROLS:  # they make "gpj.exe" read as "exe.jpg"
-        raise _bad("filename", "holds a text-direction control")
+        raise bad_parameter("filename", "holds a text-direction control")
     return filename
-
-
-def _clip(values: Mapping[str, str]) -> tuple[float | None, float | None]:
-    """`start` and `end`: seconds; a negative `start` counts back from the end or the live edge."""
-    start_s, end_s = _seconds(values, "start"), _seconds(values, "end")
-    if end_s is not None and end_s <= max(start_s or 0.0, 0.0):
-        raise _bad("end", "must lie behind the start")
-    return start_s, end_s
 
 
 def _seconds(values: Mapping[str, str], name: str) -> float | None:
@@ -160,12 +112,5 @@ def _seconds(values: Mapping[str, str], name: str) -> float | None:
         return None
     text = values[name]
     if not re.fullmatch(r"-?[0-9]{1,9}(\.[0-9]{1,9})?", text):
-        raise _bad(name, "must be a number of seconds, such as 12.5")
+        raise bad_parameter(name, "must be a number of seconds, such as 12.5")
     return float(text)
-
-
-def _on_trouble(values: Mapping[str, str], name: str) -> OnTrouble:
-    wish = values.get(name, "abort")
-    if wish not in {"abort", "skip"}:
-        raise _bad(name, "must be abort or skip")
-    return "skip" if wish == "skip" else "abort"

@@ -25,7 +25,8 @@ from proxy.hls.model import InitSection, MediaPlaylist, Segment
 from proxy.intake import Holes, Intake
 from proxy.media.ring import BridgeClosed, RingBuffer
 from proxy.media.turn import TurnGate
-from proxy.plan import PlaylistLimits, Source, StreamRequest
+from proxy.plan import PlaylistLimits, Source
+from proxy.request import StreamRequest
 
 __all__ = ["Supply"]
 

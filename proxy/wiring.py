@@ -20,7 +20,6 @@ from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.guard.addresses import AddressPolicy
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
-from proxy.query import check_url
 
 __all__ = ["inspect", "load", "load_or_exit", "open_stream", "running_app"]
 
@@ -102,12 +101,13 @@ async def open_stream(
         allow_private_addresses: whether loopback and private addresses may be fetched from.
 
     Raises:
-        ProxyError: it cannot be opened; from the `async with`.
+        InvalidRequest: an argument is malformed; from the `async with`, as the next one.
+        ProxyError: it cannot be opened.
         StreamAborted: it broke later; from iterating.
     """
     async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
         request = StreamRequest(
-            url=check_url(url),
+            url=url,
             quality=Quality.parse(quality),
             audio=audio,
             start_s=start_s,
@@ -128,7 +128,7 @@ async def inspect(
 ) -> dict[str, Any]:
     """Tell what is behind `url`; arguments and errors as those of `open_stream`."""
     async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
-        request = StreamRequest(url=check_url(url), quality=Quality.parse(quality), audio=audio)
+        request = StreamRequest(url=url, quality=Quality.parse(quality), audio=audio)
         return await pipeline.inspect(request)
 
 

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "proxy"
-JOINERS = ("pipeline", "plan", "clip", "supply", "follow", "intake", "inspection")
+JOINERS = ("pipeline", "request", "plan", "clip", "supply", "follow", "intake", "inspection")
 APP = ("app", "query", "admission", "delivery")
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 
@@ -54,7 +54,10 @@ ROOMS = {
         for joiner in JOINERS
     },
     **{
-        part: Room(proxy=("errors", "pipeline", "guard", "state", "events", *APP)) for part in APP
+        part: Room(
+            proxy=("errors", "pipeline", "request", "guard", "state", "events", *APP)
+        )
+        for part in APP
     },
     "faces": Room(proxy=("app", "errors"), foreign=("aiohttp",)),
     "faces.asgi": Room(proxy=("app", "errors", "wiring")),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy import query
+from proxy import request
 from proxy.errors import InvalidRequest, NotSupportedYet
 from proxy.query import content_disposition, parse
 
@@ -85,7 +85,7 @@ def test_parse_takes_any_absolute_http_address(address: str) -> None:
         "http://origin.invalid/\0",
         "http://origin.invalid/\u2028",
         " http://origin.invalid/",
-        "http://origin.invalid/" + "a" * query.URL_CHARACTERS,
+        "http://origin.invalid/" + "a" * request.URL_CHARACTERS,
     ],
 )
 def test_parse_refuses_what_is_no_absolute_http_address(address: str) -> None:
