@@ -94,6 +94,8 @@ def _source_options(command: Callable[_P, None]) -> Callable[_P, None]:
         click.option("--quality", default="best", show_default=True,
                      help="best, worst, audio, or a limit such as 720p or 2500k (kbit/s)."),
         click.option("--audio", metavar="LANGUAGE", help="Language or name of an audio track."),
+        click.option("--config", "file", metavar="FILE",
+                     help="TOML, for [upstream]; default: what REMUXD_CONFIG names."),
         click.option("--allow-private-addresses", is_flag=True,
                      help="Fetch from loopback and private addresses, too."),
     )  # fmt: skip
@@ -164,12 +166,16 @@ async def _serve(config: Config) -> None:
               show_default=True, help="What to do with sections that do not fit.")  # fmt: skip
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - is stdout.")
 @_friendly
-def save(output: str, **source: Any) -> None:
+def save(output: str, file: str | None, **source: Any) -> None:
     """Save URL as one MP4.
 
     The file gets its name when it is whole.  If the stream breaks, what came stays as FILE.part.
     """
-    target = Target(output)
+    try:
+        target = Target(output)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--output") from error
+    source["config"] = Config.load(file)
     try:
         _run(_save(target, source))
     except (StreamAborted, KeyboardInterrupt):
@@ -227,9 +233,9 @@ def _clock(seconds: float | None) -> str:
 @_source_options
 @click.option("--json", "as_json", is_flag=True, help="Everything, for programs.")
 @_friendly
-def inspect(*, as_json: bool, **source: Any) -> None:
+def inspect(*, as_json: bool, file: str | None, **source: Any) -> None:
     """Tell what is behind URL, and whether it can be copied into an MP4."""
-    report = _run(wiring.inspect(**source))
+    report = _run(wiring.inspect(config=Config.load(file), **source))
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False, indent=2))
     else:

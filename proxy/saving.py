@@ -7,6 +7,7 @@ player would.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,30 +20,49 @@ __all__ = ["Position", "Target"]
 class Target:
     """Where the bytes go: a path, or `-` for standard output.  A context manager.
 
-    Leaving it without an exception gives the file its name; otherwise the `.part` stays.
+    Leaving it without an exception gives the file its name; otherwise the `.part` stays.  What is
+    there and no file (/dev/null, a pipe) is written to as it is.
+
+    Raises:
+        ValueError: no file can be made there; found out before anything is fetched for it.
     """
 
     def __init__(self, output: str) -> None:
         self._path = None if output == "-" else Path(output)
-        self.part = None if self._path is None else self._path.with_name(self._path.name + ".part")
+        self.part: Path | None = None
         self._file: BinaryIO
+        if self._path is None:
+            return
+        if self._path.is_dir() or output.endswith("/"):
+            raise ValueError(f"{output} is a directory")
+        if self._path.exists() and not self._path.is_file():
+            return
+        folder = self._path.parent
+        if not folder.is_dir():
+            raise ValueError(f"there is no directory {folder}")
+        self.part = self._path.with_name(self._path.name + ".part")
+        if self.part.is_dir():
+            raise ValueError(f"{self.part} is a directory")
+        if not os.access(self.part if self.part.exists() else folder, os.W_OK):
+            raise ValueError(f"{self.part} cannot be written")
 
     def write(self, data: bytes) -> None:
         self._file.write(data)
 
     def __enter__(self) -> Self:
-        self._file = sys.stdout.buffer if self.part is None else self.part.open("wb")
+        place = self.part or self._path
+        self._file = sys.stdout.buffer if place is None else place.open("wb")
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, _: object, traceback: TracebackType | None
     ) -> None:
-        if self.part is None or self._path is None:
+        if self._path is None:
             if kind is None:
                 self._file.flush()
             return
         self._file.close()
-        if kind is None:
+        if kind is None and self.part is not None:
             self.part.replace(self._path)
 
 

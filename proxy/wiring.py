@@ -2,7 +2,8 @@
 line, and for whoever uses remuxd as a library.
 
 As a library, and on the command line, whoever calls is the client: every public host and port is
-open, and private addresses need `allow_private_addresses`.  A server is told by its configuration.
+open, and private addresses need `allow_private_addresses`; what the section `upstream` of a
+configuration says comes first.  A server is told by its configuration alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from proxy.app import App
 from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
-from proxy.guard.addresses import AddressPolicy
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 
 __all__ = ["inspect", "load", "load_or_exit", "open_stream", "running_app"]
@@ -79,6 +79,7 @@ async def open_stream(
     on_gap: OnTrouble = "abort",
     on_splice: OnTrouble = "abort",
     allow_private_addresses: bool = False,
+    config: Config | None = None,
 ) -> AsyncIterator[MediaStream]:
     """Open `url` (an HLS playlist) as one fragmented MP4, while it is still downloading.
 
@@ -99,13 +100,14 @@ async def open_stream(
         on_gap: whether to `skip` segments that cannot be had, leaving a hole in time.
         on_splice: whether to `skip` sections that one MP4 cannot hold with the others.
         allow_private_addresses: whether loopback and private addresses may be fetched from.
+        config: whose section `upstream` holds (hosts, ports, headers, proxy, certificates).
 
     Raises:
         InvalidRequest: an argument is malformed; from the `async with`, as the next one.
         ProxyError: it cannot be opened.
         StreamAborted: it broke later; from iterating.
     """
-    async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
+    async with _pipeline(config, allow_private_addresses=allow_private_addresses) as pipeline:
         request = StreamRequest(
             url=url,
             quality=Quality.parse(quality),
@@ -125,15 +127,34 @@ async def inspect(
     quality: str = "best",
     audio: str | None = None,
     allow_private_addresses: bool = False,
+    config: Config | None = None,
 ) -> dict[str, Any]:
     """Tell what is behind `url`; arguments and errors as those of `open_stream`."""
-    async with _pipeline(allow_private_addresses=allow_private_addresses) as pipeline:
+    async with _pipeline(config, allow_private_addresses=allow_private_addresses) as pipeline:
         request = StreamRequest(url=url, quality=Quality.parse(quality), audio=audio)
         return await pipeline.inspect(request)
 
 
 @contextlib.asynccontextmanager
-async def _pipeline(*, allow_private_addresses: bool) -> AsyncIterator[Pipeline]:
-    policy = AddressPolicy(allowed_ports=(), allow_private_addresses=allow_private_addresses)
-    async with Fetcher(FetchSettings(policy=policy)) as fetcher, Pipeline(fetcher) as pipeline:
+async def _pipeline(
+    config: Config | None, *, allow_private_addresses: bool
+) -> AsyncIterator[Pipeline]:
+    """Make what one stream needs.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    settings = FetchSettings() if config is None else config.fetch_settings()
+    ports_told = config is not None and "allowed_ports" in config.upstream.model_fields_set
+    policy = settings.policy
+    policy = replace(
+        policy,
+        allowed_ports=policy.allowed_ports if ports_told else (),
+        allow_private_addresses=policy.allow_private_addresses or allow_private_addresses,
+    )
+    try:
+        fetcher = Fetcher(replace(settings, policy=policy))
+    except ValueError as error:
+        raise ConfigError(f"upstream: {error}") from error
+    async with fetcher, Pipeline(fetcher) as pipeline:
         yield pipeline

@@ -18,6 +18,7 @@ from tests.support.faults import Status, Truncate
 from tests.support.fidelity import assert_faithful
 from tests.support.origin import Gate, Origin
 from tests.support.served import LOOPBACK, Running, curl, running
+from tests.support.tls import Authority
 
 PRIVATE = "--allow-private-addresses"
 
@@ -202,6 +203,7 @@ async def test_save_keeps_what_came_of_a_stream_that_breaks(tmp_path: Path) -> N
     ("arguments", "code", "named"),
     [
         (["http://127.0.0.1:9/a.m3u8"], 1, "forbidden"),
+        (["http://127.0.0.1:9/a.m3u8", "--start", "5", "--end", "5"], 1, "`end`"),
         (["http://127.0.0.1:9/a.m3u8", PRIVATE], 1, "source_unavailable"),
         (["nonsense"], 1, "`url`"),
         (["http://127.0.0.1:9/a.m3u8", "--quality", "huge"], 1, "`quality`"),
@@ -212,11 +214,109 @@ async def test_save_of_a_source_that_fails_leaves_nothing(
     tmp_path: Path, arguments: list[str], code: int, named: str
 ) -> None:
     """One line says why, and no file is made."""
-    async with running("proxy", "save", *arguments, "-o", str(tmp_path / "out.mp4")) as run:
+    command = ("proxy", "save", *arguments, "-o", str(tmp_path / "out.mp4"))
+    async with running(*command, environment={}) as run:
         assert await run.ended() == code
     assert files(tmp_path) == []
     assert named in run.said[-1]
     assert not [line for line in run.said if "Traceback" in line]
+
+
+async def test_save_into_a_directory(tmp_path: Path) -> None:
+    """A wrong command line, and nothing is fetched for it."""
+    async with clip_origin() as (origin, url):
+        async with running("proxy", "save", url, PRIVATE, "-o", str(tmp_path)) as run:
+            assert await run.ended() == 2
+        assert origin.connections == []
+    assert "--output" in run.said[-1]
+    assert "is a directory" in run.said[-1]
+    assert files(tmp_path) == []
+
+
+# -- the configuration of save and inspect ---------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def asking(
+    url: str, *options: str, environment: dict[str, str] | None = None
+) -> AsyncIterator[Running]:
+    """`inspect` at work, with no environment but this."""
+    command = ("proxy", "inspect", url, "--json", *options)
+    async with running(*command, environment=environment or {}) as run:
+        yield run
+
+
+async def test_upstream_of_a_file(tmp_path: Path) -> None:
+    """Certificates and headers of the file are used, by both commands, named either way; other
+    sections do not matter."""
+    file, target = tmp_path / "remuxd.toml", tmp_path / "out.mp4"
+    authority = Authority(tmp_path)
+    async with Origin(tls=authority.server()) as origin:
+        for path, body in hls(make_clip(seconds=6)).items():
+            origin.add(f"/{path}", body)
+        url = origin.at("/media.m3u8")
+        async with asking(url, PRIVATE) as run:
+            assert await run.ended() == 1
+        assert "source_unavailable" in run.said[-1]
+        file.write_text(
+            f"""
+            [upstream]
+            ca_file = "{authority.ca_file}"
+            allow_private_addresses = true
+            [upstream.headers."{origin.url}"]
+            Authorization = "Bearer secret"
+            [limits]
+            streams = 1
+            """
+        )
+        async with asking(url, "--config", str(file)) as run:
+            code, out = await run.finished()
+        assert (code, json.loads(out)["copyable"]) == (0, True)
+        assert {one.headers.get("authorization") for one in origin.requests} == {"Bearer secret"}
+        environment = {"REMUXD_CONFIG": str(file)}
+        command = ("proxy", "save", url, "-o", str(target))
+        async with running(*command, environment=environment) as run:
+            assert await run.ended() == 0
+    assert_faithful(make_clip(seconds=6).data, target.read_bytes())
+
+
+async def test_upstream_of_the_environment() -> None:
+    """Private addresses, hosts, ports and the proxy are what the environment says."""
+    private = {"REMUXD_UPSTREAM__ALLOW_PRIVATE_ADDRESSES": "true"}
+    async with clip_origin() as (origin, url):
+        async with asking(url, environment=private) as run:
+            assert await run.ended() == 0
+        for name, value in (("ALLOWED_HOSTS", "example.org"), ("ALLOWED_PORTS", "443")):
+            told = {**private, f"REMUXD_UPSTREAM__{name}": value}
+            async with asking(url, PRIVATE, environment=told) as run:
+                assert await run.ended() == 1
+            assert "forbidden" in run.said[-1]
+        origin.requests.clear()
+        through = {"REMUXD_UPSTREAM__PROXY": origin.url}
+        async with asking("http://far.example/media.m3u8", environment=through) as run:
+            assert await run.ended() == 0
+        assert origin.requests[0].target == "http://far.example/media.m3u8"
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "named"),
+    [
+        (["inspect"], "[upstream]\nprxy = 1", "upstream.prxy"),
+        (["inspect"], '[upstream]\nca_file = "/nowhere/ca.pem"', "ca_file"),
+        (["save", "-o", "-"], '[upstream]\nallowed_networks = ["all"]', "upstream"),
+    ],
+)
+async def test_upstream_of_a_bad_configuration(
+    tmp_path: Path, command: list[str], text: str, named: str
+) -> None:
+    """Exit code 78, one line that names the key."""
+    file = tmp_path / "remuxd.toml"
+    file.write_text(text)
+    arguments = (*command, "http://127.0.0.1:9/", "--config", str(file))
+    async with running("proxy", *arguments, environment={}) as run:
+        assert await run.ended() == 78
+    assert len(run.said) == 1
+    assert named in run.said[0]
 
 
 async def test_save_shows_progress_on_a_terminal(tmp_path: Path) -> None:
