@@ -259,19 +259,19 @@ class Lane:
 
     def _date(self, following: Times | None) -> list[Held]:
         """Give times to the samples that came before the first one with times."""
-        timeline = self._timeline
-        assert timeline is not None
+        assert self._timeline is not None
         undated, self._undated = self._undated, []
         if following is None:
-            begin = round((self.near_s or 0) * self._track.timescale)
-            stated = (begin, begin)
+            # A section's own clock is added to what is stated; where it has none, the others tell.
+            begin = round((self.near_s or 0) * self._track.timescale) if self._clock is None else 0
             times = [
-                timeline.fill(*(stated if n == 0 else (None, None))) for n in range(len(undated))
+                self._times(self._timeline, stated, stated)
+                for stated in (begin, *(None for _ in undated[1:]))
             ]
         else:
-            times = timeline.fill_backwards(len(undated), following)
+            times = self._timeline.fill_backwards(len(undated), following)
         return [
-            Held(time, *sample, sync, timeline)
+            Held(time, *sample, sync, self._timeline)
             for time, (sample, sync) in zip(times, undated, strict=True)
         ]
 

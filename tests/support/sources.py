@@ -198,9 +198,17 @@ class Stretch:
     ends_s: Mapping[str, Fraction]  # by kind: the last presentation's end
 
 
-def stretches(sections: Sequence[Sequence[Expected]], output: bytes) -> list[Stretch]:
+def stretches(
+    sections: Sequence[Sequence[Expected]],
+    output: bytes,
+    *,
+    lasts_s: Mapping[str, Fraction] | None = None,
+) -> list[Stretch]:
     """Assert that the output holds all packets of these sections, in order, each section moved as
-    one, with decode times that grow; return where each of them went."""
+    one, with decode times that grow; return where each of them went.
+
+    `lasts_s` says by kind what a packet lasts, where too few are left to see it.
+    """
     movie = boxes.read(output)
     kinds = {"vide": "video", "soun": "audio"}
     got: dict[str, list[Packet]] = {}
@@ -224,13 +232,17 @@ def stretches(sections: Sequence[Sequence[Expected]], output: bytes) -> list[Str
             where = f"section {number}, {one.kind}"
             assert [packet.payload for packet in theirs] == ours, f"{where}: other packets"
             pairs[one.kind] = list(zip(one.packets, theirs, strict=True))
-        out.append(_stretch(number, pairs))
+        out.append(_stretch(number, pairs, lasts_s or {}))
     left = {kind: len(packets) - taken[kind] for kind, packets in got.items()}
     assert not any(left.values()), f"packets that no section has: {left}"
     return out
 
 
-def _stretch(number: int, pairs: Mapping[str, Sequence[tuple[Packet, Packet]]]) -> Stretch:
+def _stretch(
+    number: int,
+    pairs: Mapping[str, Sequence[tuple[Packet, Packet]]],
+    lasts_s: Mapping[str, Fraction],
+) -> Stretch:
     shift_s: Fraction | None = None
     for kind, packets in pairs.items():
         for n, (wanted, there) in enumerate(packets):
@@ -246,7 +258,7 @@ def _stretch(number: int, pairs: Mapping[str, Sequence[tuple[Packet, Packet]]]) 
     return Stretch(
         shift_s=shift_s,
         begins_s={kind: min(each) for kind, each in times.items()},
-        ends_s={kind: max(each) + _step(each) for kind, each in times.items()},
+        ends_s={kind: max(each) + lasts_s.get(kind, _step(each)) for kind, each in times.items()},
     )
 
 
@@ -256,9 +268,9 @@ def _time(packet: Packet) -> Fraction:
 
 
 def _step(times: Sequence[Fraction]) -> Fraction:
-    """The usual distance of presentation times: what the last one lasts."""
+    """The usual distance of presentation times, and not a hole: what the last one lasts."""
     steps = Counter(b - a for a, b in itertools.pairwise(sorted(times)))
-    return steps.most_common(1)[0][0] if steps else Fraction(0)
+    return min(steps, key=lambda step: (-steps[step], step), default=Fraction(0))
 
 
 def unwrapped(difference_s: Fraction) -> Fraction:
