@@ -4,6 +4,13 @@ H.264 and HEVC: Annex B becomes length-prefixed; a sample of an MP4 is length-pr
 Parameter sets stay in the samples as they came, so that sets which change in mid-stream reach the
 decoder; the first ones also go to avcC and hvcC, all of those that are in force then.  AV1 is
 stored as an MP4 source has it.
+
+Leading pictures stay, since what the source sends comes before what a player makes of it: H.264 has
+no name for those that refer to what is gone, and HEVC's RADL pictures need nothing.  Only the RASL
+pictures of the CRA that opens a section are left out and counted, as in a clip those of its first
+one: they are not decodable, and no decoder outputs them (ITU-T H.265 section 8.1.3).  No end of
+sequence is put in front of such a CRA either: behind a discontinuity a decoder may find its picture
+order counts taken (ffmpeg: "Duplicate POC") and lose those few pictures; times are not touched.
 """
 
 from __future__ import annotations
