@@ -2,20 +2,21 @@
 
 It recognises each segment by its first bytes before any of them may pass, puts init sections in
 front, and begins a new section where one demuxer cannot go on: at EXT-X-DISCONTINUITY, another
-EXT-X-MAP, another container, a hole, or other streams in the PMT.  It is the `Sink` of a
-`Prefetcher`, between fetch and media; runs on the event loop.
+EXT-X-MAP, another container, a hole, or (by a `Divider`) other streams in the PMT, wherever in a
+segment these are announced.  It is the `Sink` of a `Prefetcher`, between fetch and media; runs on
+the event loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from proxy.errors import CorruptMedia, EncryptedSource, NoPlayableVariant
 from proxy.hls.model import InitSection, Segment
-from proxy.media.psi import PACKET_SIZE
 from proxy.media.ring import RingBuffer
 from proxy.media.section import Section
 from proxy.media.sniff import Recognition, is_hopeless, is_text, recognise, sample_entries
+from proxy.media.watch import Divider
 
 ReadInit = Callable[[InitSection, int], Awaitable[bytes]]
 
@@ -75,7 +76,7 @@ class Intake:
         self._recognition: Recognition | None = None  # of that
         self._lost_s = 0.0
         self._segments = 0  # of this section
-        self._section_bytes = 0  # of segments, in this section
+        self._divider: Divider | None = None  # of this section, if it is a transport stream
 
     async def begin(self, segment: Segment) -> None:
         self._segment = segment
@@ -83,8 +84,7 @@ class Intake:
 
     async def write(self, chunk: bytes) -> None:
         if self._head is None:
-            self._section_bytes += len(chunk)
-            await self._ring.write(chunk)
+            await self._pass(chunk)
         else:
             self._head += chunk
             await self._recognise(complete=False)
@@ -94,11 +94,32 @@ class Intake:
             await self._recognise(complete=True)
         if self._head is not None:
             raise CorruptMedia(f"segment {segment.sequence} holds no media")
+        await self._finish_dividing()
 
     async def lost(self, segment: Segment) -> None:
         """A segment could not be had, and the client wants to go on without it."""
         self._lost_s += segment.duration_s
         self._holes.count += 1
+
+    async def _pass(self, data: bytes) -> None:
+        """Let bytes of a segment through, and begin a section where they announce other streams."""
+        if self._divider is None:
+            await self._ring.write(data)
+        else:
+            await self._write(self._divider.feed(data))
+
+    async def _finish_dividing(self) -> None:
+        if self._divider is not None:
+            await self._write(self._divider.finish())
+
+    async def _write(self, pieces: Iterable[bytes | None]) -> None:
+        for piece in pieces:
+            if piece is not None:
+                await self._ring.write(piece)
+            else:
+                assert self._segment is not None
+                group = self._segment.discontinuity_sequence
+                self._ring.begin(Section(discontinuity=False, group=group))
 
     async def _recognise(self, *, complete: bool) -> None:
         head, segment = self._head, self._segment
@@ -107,11 +128,14 @@ class Intake:
         found = recognise(head, complete=complete)
         if found is not None:
             self._head = None
+            cut = 0 if self._divider is None else self._divider.missing
             fresh = await self._enter(segment, found, head)
-            if fresh or not self._completes_packet(found):
-                head = head[found.start :]
-            self._section_bytes += len(head)
-            await self._ring.write(head)
+            # What stands in front of the first sync may be the rest of a transport packet: of a
+            # stream that was cut without regard to packets.
+            completes = not fresh and 0 < found.start == cut
+            if self._divider is not None:
+                await self._write(self._divider.segment(found, completes=completes))
+            await self._pass(head if completes else head[found.start :])
         elif is_text(head):
             raise NoPlayableVariant(detail="The playlist holds text only.")
         elif is_hopeless(head):
@@ -121,12 +145,6 @@ class Intake:
         """Whether the demuxer should be renewed: that of MP4 keeps an index of all samples."""
         self._segments += 1
         return found.format == "mp4" and self._segments >= _MP4_SEGMENTS
-
-    def _completes_packet(self, found: Recognition) -> bool:
-        """Whether what stands in front of the first sync is the rest of a transport packet: a
-        stream that was cut without regard to packets."""
-        cut = -self._section_bytes % PACKET_SIZE
-        return found.format == "mpegts" and 0 < found.start == cut
 
     async def _enter(self, segment: Segment, found: Recognition, head: bytes) -> bool:
         """Begin a section, if this segment needs one; says whether it did."""
@@ -147,11 +165,10 @@ class Intake:
             and not self._is_long(found)
             and segment.init_section == previous.init_section
             and found.format == before.format
-            and (not found.programs or not before.programs or found.programs == before.programs)
         ):
             return False
         self._segments = 0
-        self._section_bytes = 0
+        self._divider = Divider() if found.format == "mpegts" else None
         init = b""
         if segment.init_section is not None:
             init = await self._read_init(segment.init_section, segment.sequence)

@@ -14,9 +14,10 @@ from proxy.intake import Holes, Intake
 from proxy.media.ring import RingBuffer
 from proxy.media.section import Section
 from proxy.media.turn import TurnGate
-from tests.support import ts, ts_edit
+from tests.support import fidelity, ts, ts_edit
 from tests.support.clips import Clip, make_clip, pieces
 from tests.support.fmp4 import make_fmp4
+from tests.support.sources import Script, remuxed
 
 
 def segment(number: int, **about: object) -> Segment:
@@ -122,6 +123,21 @@ async def test_other_pids_begin_a_section() -> None:
     pids = {pid: pid + 0x40 for pid in (clip.video_pid, *clip.audio_pids)}
     found = await sections_of((segment(0), a), (segment(1), ts_edit.remap(b, pids)))
     assert [about.discontinuity for about, _ in found] == [True, False]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1000])
+async def test_other_pids_inside_a_segment(size: int) -> None:
+    """Announced in the middle of a segment, they get one too, in the same group."""
+    clip = make_clip()
+    a, b, c, _ = cuts(clip)
+    pids = {pid: pid + 0x40 for pid in (clip.video_pid, *clip.audio_pids)}
+    desk = Desk()
+    await desk.put(segment(0, discontinuity_sequence=7), a + ts_edit.remap(b, pids), size)
+    await desk.put(segment(1, discontinuity_sequence=7), ts_edit.remap(c, pids), size)
+    found = desk.sections()
+    assert [(about.discontinuity, about.group) for about, _ in found] == [(True, 7), (False, 7)]
+    output = remuxed(Script(*found))
+    fidelity.assert_faithful(a + b + c, output.data, decode=False)
 
 
 async def test_hole_begins_a_section() -> None:

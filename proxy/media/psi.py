@@ -1,13 +1,14 @@
 """Program Specific Information: which elementary streams an MPEG-TS announces.
 
 libavformat tells the streams, but not which program they belong to, nor a name for a codec that it
-has no decoder for; both stand in the PAT and the PMTs.  `ProgramReader` looks at the bytes on their
-way into the demuxer until it has read all of them.  Pure.  Specification: ISO/IEC 13818-1 section
-2.4.4; registered identifiers: SMPTE-RA, ETSI EN 300 468 (DVB).
+has no decoder for; both stand in the PAT and the PMTs.  `Tables` puts these together, packet by
+packet; `ProgramReader` looks at bytes until it has read all of them.  Pure.  Specification: ISO/IEC
+13818-1 section 2.4.4; registered identifiers: SMPTE-RA, ETSI EN 300 468 (DVB).
 """
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 
 PACKET_SIZE = 188
@@ -15,7 +16,7 @@ _SYNC = 0x47
 _PAT_PID = 0
 _STUFFING = 0xFF  # behind the last section of a packet
 _SMALLEST_SECTION = 12  # bytes: the head and the CRC of the long form
-_LOOK_AT_MOST = 1 << 20  # bytes; RFC 8216bis wants PAT and PMT at the start of every segment
+LOOK_AT_MOST = 1 << 20  # bytes; RFC 8216bis wants PAT and PMT at the start of every segment
 
 # Names (FFmpeg's where it has one) of codecs that libavformat may not name.
 _STREAM_TYPES = {
@@ -97,22 +98,135 @@ def parse_pmt(section: bytes) -> Program:
     return Program(number=section[3] << 8 | section[4], streams=tuple(streams))
 
 
-class ProgramReader:
-    """Finds the PAT and every PMT it names in a transport stream that is fed to it in pieces."""
+class Tables:
+    """The PAT and the PMTs that it names, put together from the packets of a transport stream.
 
-    def __init__(self) -> None:
+    Args:
+        strict: whether a section with a wrong CRC is passed over, as libavformat does.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self._strict = strict
+        self._unfinished: dict[int, bytes] = {}  # PID → what has come of its section so far
+        self._pat: bytes | None = None
+        self._pmt_pids: dict[int, int] = {}  # program number → PID
+        self._pmts: dict[int, tuple[bytes, Program]] = {}  # by program number
+
+    @property
+    def programs(self) -> tuple[Program, ...]:
+        """The programs read so far, in the order of the PAT."""
+        return tuple(self._pmts[number][1] for number in self._pmt_pids if number in self._pmts)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all PMTs are there that the PAT names."""
+        return self._pat is not None and set(self._pmt_pids) <= set(self._pmts)
+
+    def concerns(self, pid: int) -> bool:
+        """Whether a PID carries one of the tables."""
+        return pid == _PAT_PID or pid in self._pmt_pids.values()
+
+    def pids(self) -> set[int]:
+        """Return the PIDs that carry the tables, as far as they are known."""
+        return {_PAT_PID, *self._pmt_pids.values()}
+
+    def unfinished(self, pid: int) -> bool:
+        """Whether the last section of a PID goes on in a packet that has not come."""
+        return pid in self._unfinished
+
+    def packet(self, packet: bytes) -> bool:
+        """Take a transport packet; tells whether it completed a PMT."""
+        pid = (packet[1] & 31) << 8 | packet[2]
+        if not self.concerns(pid):
+            return False
+        start = 5 + packet[4] if packet[3] & 0x20 else 4
+        payload = packet[start:] if packet[3] & 0x10 else b""
+        if not packet[1] & 0x40 or not payload:  # payload_unit_start_indicator: a pointer_field
+            return self._continue(pid, payload)
+        before = self._continue(pid, payload[1 : 1 + payload[0]])
+        self._unfinished[pid] = payload[1 + payload[0] :]
+        return self._continue(pid, b"") or before
+
+    def packets(self) -> bytes:
+        """Return the tables as transport packets, to be put in front of a section."""
+        out = [] if self._pat is None else [_packets(_PAT_PID, self._pat)]
+        for number, pid in self._pmt_pids.items():
+            if number in self._pmts:
+                out.append(_packets(pid, self._pmts[number][0]))
+        return b"".join(out)
+
+    def _continue(self, pid: int, payload: bytes) -> bool:
+        """Append to the section of a PID, and read what is whole: several may follow each other."""
+        if pid not in self._unfinished:
+            return False
+        mapped = False
+        rest = self._unfinished[pid] + payload
+        while len(rest) >= 3 and rest[0] != _STUFFING:
+            size = 3 + ((rest[1] & 15) << 8 | rest[2])
+            if len(rest) < size:
+                break
+            if size >= _SMALLEST_SECTION and (not self._strict or _is_sound(rest[:size])):
+                mapped |= self._section(pid, rest[:size])
+            rest = rest[size:]
+        if rest and rest[0] != _STUFFING:
+            self._unfinished[pid] = rest
+        else:
+            del self._unfinished[pid]
+        return mapped
+
+    def _section(self, pid: int, section: bytes) -> bool:
+        if not section[5] & 1:  # current_next_indicator: not in force yet
+            return False
+        if pid == _PAT_PID and section[0] == 0:
+            pmt_pids = parse_pat(section)
+            for number in [n for n in self._pmts if pmt_pids.get(n) != self._pmt_pids[n]]:
+                del self._pmts[number]
+            self._pat, self._pmt_pids = section, pmt_pids
+        elif section[0] == 2:
+            program = parse_pmt(section)
+            if self._pmt_pids.get(program.number) == pid:
+                self._pmts[program.number] = section, program
+                return True
+        return False
+
+
+def _is_sound(section: bytes) -> bool:
+    """Check the CRC of annex A; zlib has the same one with the bits of every byte mirrored."""
+    return zlib.crc32(section.translate(_MIRRORED)) == 0xFFFFFFFF
+
+
+_MIRRORED = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
+
+
+def _packets(pid: int, section: bytes) -> bytes:
+    """Cut a section into transport packets."""
+    rest = b"\0" + section  # behind its pointer_field
+    out: list[bytes] = []
+    while rest:
+        head = bytes([_SYNC, pid >> 8 | (0 if out else 0x40), pid & 255, 0x10 | len(out) & 15])
+        room = PACKET_SIZE - len(head)
+        out.append(head + rest[:room].ljust(room, bytes([_STUFFING])))
+        rest = rest[room:]
+    return b"".join(out)
+
+
+class ProgramReader:
+    """Finds the PAT and every PMT it names in a transport stream that is fed to it in pieces.
+
+    Args:
+        strict: whether a section with a wrong CRC is passed over.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.tables = Tables(strict=strict)
         self._rest = b""
         self._seen = 0
-        self._sections: dict[int, bytes] = {}  # PID → what has come of the section so far
-        self._pmt_pids: dict[int, int] | None = None  # program number → PID
-        self._programs: dict[int, Program] = {}
         self.complete = False
 
     @property
     def programs(self) -> tuple[Program, ...]:
         """The programs read so far, in the order of the PAT."""
-        order = self._pmt_pids or {}
-        return tuple(self._programs[number] for number in order if number in self._programs)
+        return self.tables.programs
 
     def feed(self, data: bytes) -> None:
         """Look at the next bytes; cheap and without effect once `complete`."""
@@ -126,46 +240,10 @@ class ProgramReader:
             if data[i] != _SYNC or (following < len(data) and data[following] != _SYNC):
                 i += 1  # not aligned yet, or lost
                 continue
-            self._packet(data[i:following])
+            self.tables.packet(data[i:following])
             i = following
-            if self.complete:
+            if self.tables.complete:
+                self.complete = True
                 return
         self._rest = data[i:]
-        self.complete = self._seen >= _LOOK_AT_MOST
-
-    def _packet(self, packet: bytes) -> None:
-        pid = (packet[1] & 31) << 8 | packet[2]
-        if pid != _PAT_PID and pid not in (self._pmt_pids or {}).values():
-            return
-        start = 5 + packet[4] if packet[3] & 0x20 else 4
-        payload = packet[start:] if packet[3] & 0x10 else b""
-        if packet[1] & 0x40 and payload:  # payload_unit_start_indicator: a pointer_field
-            self._continue(pid, payload[1 : 1 + payload[0]])
-            self._sections[pid] = payload[1 + payload[0] :]
-            payload = b""
-        self._continue(pid, payload)
-
-    def _continue(self, pid: int, payload: bytes) -> None:
-        """Append to the section of a PID, and read what is whole: several may follow each other."""
-        if pid not in self._sections:
-            return
-        rest = self._sections[pid] + payload
-        while len(rest) >= 3 and rest[0] != _STUFFING:
-            size = 3 + ((rest[1] & 15) << 8 | rest[2])
-            if len(rest) < size:
-                break
-            if size >= _SMALLEST_SECTION:
-                self._section(pid, rest[:size])
-            rest = rest[size:]
-        if rest[:1] == bytes([_STUFFING]):
-            del self._sections[pid]
-        else:
-            self._sections[pid] = rest
-
-    def _section(self, pid: int, section: bytes) -> None:
-        if pid == _PAT_PID and section[0] == 0:
-            self._pmt_pids = parse_pat(section)
-        elif section[0] == 2:
-            program = parse_pmt(section)
-            self._programs[program.number] = program
-        self.complete = self._pmt_pids is not None and set(self._pmt_pids) <= set(self._programs)
+        self.complete = self._seen >= LOOK_AT_MOST

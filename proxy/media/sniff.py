@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.media.psi import PACKET_SIZE, Program, ProgramReader
 from proxy.media.section import Format
@@ -36,6 +36,7 @@ class Recognition:
     start: int = 0  # bytes in front that are none of it
     clock: int | None = None  # 90 kHz, as the ID3 tag of packed audio tells it
     programs: tuple[Program, ...] = ()  # that a transport stream announces
+    tables: bytes = field(repr=False, default=b"")  # PAT and PMTs that do so, as packets
 
 
 def recognise(head: bytes, *, complete: bool) -> Recognition | None:
@@ -56,17 +57,20 @@ def recognise(head: bytes, *, complete: bool) -> Recognition | None:
         if end + 8 > len(head):
             return None
         return _packed_audio(head, end, clock)
-    start = _sync(head, complete=complete)
+    start = find_sync(head, complete=complete)
     if start is None:
         return _packed_audio(head, 0, None)
-    reader = ProgramReader()
+    reader = ProgramReader(strict=True)
     reader.feed(head[start:])
     if not reader.complete and not complete and len(head) - start < _PROGRAMS_BYTES:
         return None
-    return Recognition(format="mpegts", start=start, programs=reader.programs)
+    return Recognition(
+        format="mpegts", start=start, programs=reader.programs, tables=reader.tables.packets()
+    )
 
 
-def _sync(head: bytes, *, complete: bool) -> int | None:
+def find_sync(head: bytes, *, complete: bool = False) -> int | None:
+    """Return where the first transport packet begins; None: nowhere, as far as can be seen."""
     place = head.find(b"\x47")
     while place >= 0:
         syncs = head[place : place + _SYNCS * PACKET_SIZE : PACKET_SIZE]
