@@ -75,6 +75,7 @@ class Intake:
         self._previous: Segment | None = None  # the last one that passed
         self._recognition: Recognition | None = None  # of that
         self._lost_s = 0.0
+        self._broken_off = False  # whether what passed last was not whole
         self._segments = 0  # of this section
         self._divider: Divider | None = None  # of this section, if it is a transport stream
 
@@ -100,6 +101,10 @@ class Intake:
         """A segment could not be had, and the client wants to go on without it."""
         self._lost_s += segment.duration_s
         self._holes.count += 1
+        if self._segment == segment and self._head is None:  # some of it has passed
+            await self._finish_dividing()
+            self._ring.break_off()
+            self._broken_off = True
 
     async def _pass(self, data: bytes) -> None:
         """Let bytes of a segment through, and begin a section where they announce other streams."""
@@ -127,16 +132,16 @@ class Intake:
         assert segment is not None
         found = recognise(head, complete=complete)
         if found is not None:
-            self._head = None
             cut = 0 if self._divider is None else self._divider.missing
             fresh = await self._enter(segment, found, head)
+            self._head = None  # from now on it passes
             # What stands in front of the first sync may be the rest of a transport packet: of a
             # stream that was cut without regard to packets.
             completes = not fresh and 0 < found.start == cut
             if self._divider is not None:
                 await self._write(self._divider.segment(found, completes=completes))
             await self._pass(head if completes else head[found.start :])
-        elif is_text(head):
+        elif self._previous is None and is_text(head):
             raise NoPlayableVariant(detail="The playlist holds text only.")
         elif is_hopeless(head):
             raise CorruptMedia("a segment is no media: " + repr(head[:40]))
@@ -149,9 +154,7 @@ class Intake:
     async def _enter(self, segment: Segment, found: Recognition, head: bytes) -> bool:
         """Begin a section, if this segment needs one; says whether it did."""
         previous, before = self._previous, self._recognition
-        hole_s = self._holes.before(segment) + self._lost_s
-        self._lost_s = 0.0
-        self._previous, self._recognition = segment, found
+        hole_s = self._lost_s = self._holes.before(segment) + self._lost_s
         discontinuity = (
             previous is None
             or segment.discontinuity_sequence != previous.discontinuity_sequence
@@ -162,18 +165,23 @@ class Intake:
             and previous is not None
             and before is not None
             and not hole_s
+            and not self._broken_off
             and not self._is_long(found)
             and segment.init_section == previous.init_section
             and found.format == before.format
         ):
+            self._previous, self._recognition = segment, found
             return False
-        self._segments = 0
-        self._divider = Divider() if found.format == "mpegts" else None
         init = b""
         if segment.init_section is not None:
             init = await self._read_init(segment.init_section, segment.sequence)
         if found.format == "mp4" and _ENCRYPTED & {*sample_entries(init), *sample_entries(head)}:
             raise EncryptedSource(detail="The media is encrypted (Common Encryption).")
+        # From here on it counts: had it failed before, the next one would stand in its place.
+        self._previous, self._recognition = segment, found
+        self._lost_s, self._broken_off = 0.0, False
+        self._segments = 0
+        self._divider = Divider() if found.format == "mpegts" else None
         self._ring.begin(
             Section(
                 format=found.format,

@@ -156,6 +156,60 @@ async def test_hole_begins_a_section() -> None:
     assert desk.holes.count == 3
 
 
+async def test_lost_after_some_of_it_passed() -> None:
+    """What has passed of a segment that is lost is marked as broken off; the next one begins anew,
+    also where it claims that nothing is missing."""
+    a, b, c, _ = cuts(make_clip())
+    desk = Desk()
+    await desk.put(segment(0), a)
+    about = Segment(uri="http://o/1", duration_s=0.0, sequence=1, discontinuity_sequence=0)
+    await desk.intake.begin(about)
+    await desk.intake.write(b[:10_000])
+    await desk.intake.lost(about)
+    await desk.put(segment(2), c)
+    desk.ring.finish()
+    out = []
+    while desk.ring.next_section() is not None:
+        data = b""
+        while chunk := desk.ring.read(1 << 20):
+            data += chunk
+        out.append((data, desk.ring.broken_off))
+    assert out == [(a + b[:10_000], True), (c, False)]
+
+
+async def test_lost_before_it_was_recognised() -> None:
+    """A segment of which nothing has passed leaves a hole and no mark."""
+    a, b, c, _ = cuts(make_clip())
+    desk = Desk()
+    await desk.put(segment(0), a)
+    await desk.intake.begin(segment(1))
+    await desk.intake.write(b[:100])
+    await desk.intake.lost(segment(1))
+    await desk.put(segment(2), c)
+    assert [data for _, data in desk.sections()] == [a, c]
+    assert not desk.ring.broken_off
+
+
+async def test_init_section_fails_once() -> None:
+    """A segment whose init section fails has changed nothing: the next one begins the section."""
+    source = make_fmp4()
+    one, two = InitSection(uri="a"), InitSection(uri="b")
+    desk = Desk(inits={"a": source.init})
+    await desk.put(segment(0, init_section=one), source.segments[0])
+    about = segment(1, init_section=two)
+    with pytest.raises(KeyError):
+        await desk.put(about, source.segments[1])
+    await desk.intake.lost(about)
+    desk.inits["b"] = source.init
+    await desk.put(segment(2, init_section=two), source.segments[2])
+    found = desk.sections()
+    assert [data for _, data in found] == [
+        source.init + source.segments[0],
+        source.init + source.segments[2],
+    ]
+    assert [about.hole_s for about, _ in found] == [0.0, 1.0]
+
+
 async def test_hole_at_the_start() -> None:
     """A hole in front of the first segment is told too."""
     desk = Desk()

@@ -67,16 +67,24 @@ class SourceTrack:
 
 
 class _Tap:
-    """Shows the bytes to the program reader on their way into the demuxer."""
+    """Shows the bytes to the program reader on their way into the demuxer, and where they end."""
 
-    def __init__(self, source: Input, programs: ProgramReader) -> None:
+    def __init__(self, source: Input, programs: ProgramReader | None) -> None:
         self._source = source
         self._programs = programs
+        self._ended = False
 
     def read(self, n: int) -> bytes:
         data = self._source.read(n)
-        self._programs.feed(data)
+        self._ended = not data
+        if self._programs is not None:
+            self._programs.feed(data)
         return data
+
+    @property
+    def broke_off(self) -> bool:
+        """Whether all bytes of a section have been read that is not whole."""
+        return self._ended and self._source.broken_off
 
 
 def _deny(*_: object, **__: object) -> None:
@@ -114,8 +122,10 @@ class Demuxer:
         language: str | None = None,
     ) -> None:
         programs = ProgramReader()
+        self.incomplete = 0  # packets of the chosen tracks that were left out at the end
+        self._tap = _Tap(source, programs if format == "mpegts" else None)
         self._container: InputContainer = av.open(
-            _Tap(source, programs) if format == "mpegts" else source,
+            self._tap,
             "r",
             format=format,
             options={
@@ -153,20 +163,35 @@ class Demuxer:
     def packets(self) -> Iterator[av.Packet[Any]]:
         """Yield the packets of all streams as they come, chosen or not; empty ones left out.
 
+        Of a section that broke off, the last packet of each stream that was not whole before the
+        end is left out: libavformat hands out what it has of it as if it were all.
+
         Raises:
             SpliceIncompatible: a stream appears that was not announced at the start; PyAV cannot
                 deliver its packets.
         """
         packets = self._container.demux()
+        cut: dict[int, av.Packet[Any]] = {}  # by stream: the last one behind the end, so far
         while True:
             try:
                 packet = next(packets, None)
             except IndexError as error:
                 raise SpliceIncompatible("a new stream appears in mid-stream") from error
+            except av.FFmpegError:
+                if not self._tap.broke_off:
+                    raise
+                packet = None
             if packet is None:
-                return
-            if packet.size:
+                break
+            if not packet.size:
+                continue
+            if self._tap.broke_off:
+                earlier = cut.pop(packet.stream_index, None)
+                cut[packet.stream_index] = packet
+                packet = earlier
+            if packet is not None:
                 yield packet
+        self.incomplete = sum(track.index in cut for track in self.tracks)
 
 
 def _config(stream: av.stream.Stream, codec: str, *, described: bool) -> bytes:

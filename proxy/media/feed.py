@@ -6,10 +6,12 @@ Runs on the worker thread; belongs to the remux, which ties its tracks to the la
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import av
 
+from proxy.errors import CorruptMedia
 from proxy.media.demux import Demuxer, SourceTrack
 from proxy.media.lane import Lane
 from proxy.media.section import Input, Section
@@ -30,27 +32,51 @@ class Feed:
         self._wants: dict[str, Any] = {"video": video, "audio": audio, "language": language}
         self._demuxer: Demuxer | None = None
         self._packets: Iterator[av.Packet[Any]] = iter(())
+        self._is_unopened = False  # whether the last section broke off before it could be opened
         self.next: Section | None = None  # the section that is to be opened next
         self.lanes: dict[int, Lane] = {}  # by stream index
         self.exhausted = False  # on this clock
+        self.incomplete = 0  # packets of the chosen tracks that were cut where a section broke off
         self._first_group: int | None = None
 
     def advance(self) -> None:
         """Find out what comes next."""
+        unopened = self.next if self._is_unopened else None
+        self._is_unopened = False
         self.next = self._source.next_section()
+        if self.next is not None and unopened is not None:
+            self.next = replace(
+                self.next,
+                discontinuity=self.next.discontinuity or unopened.discontinuity,
+                hole_s=self.next.hole_s + unopened.hole_s,
+            )
 
     def open(self) -> Sequence[SourceTrack]:
-        """Open the next section and return its tracks."""
+        """Open the next section and return its tracks.
+
+        None of them: it broke off too early to tell.  Then it has no packets, and the section
+        behind takes its place.
+        """
         assert self.next is not None
         self.close()
-        self._demuxer = Demuxer(self._source, self.next.format, **self._wants)
-        self._packets = self._demuxer.packets()
         self.exhausted = False
+        try:
+            self._demuxer = Demuxer(self._source, self.next.format, **self._wants)
+        except (av.FFmpegError, CorruptMedia):
+            if not self._source.broken_off:
+                raise
+            self._is_unopened = True
+            return ()
+        self._packets = self._demuxer.packets()
         return self._demuxer.tracks
 
     def packet(self) -> av.Packet[Any] | None:
         """Return the next packet of the section; None at its end."""
-        return next(self._packets, None)
+        packet = next(self._packets, None)
+        if packet is None and self._demuxer is not None:
+            self.incomplete += self._demuxer.incomplete
+            self._demuxer.incomplete = 0
+        return packet
 
     def position_s(self) -> float:
         """How far it has been read, in seconds of the source's clock."""

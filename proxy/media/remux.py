@@ -180,6 +180,8 @@ class _Remux:
     def _enter(self, feed: Feed, section: Section, *, discontinuity: bool) -> None:
         """Open the section of a feed and tie its tracks to the lanes of the output."""
         tracks = feed.open()
+        if not tracks:
+            return
         before = [lane for lane in feed.lanes.values() if lane.index >= 0]
         feed.lanes = {}
         for track in tracks:
@@ -504,6 +506,9 @@ class _Remux:
                 self._counts.packets[lane.kind] = lane.copied
             if lane.left_out:
                 self._counts.left_out[f"undecodable_{lane.kind}"] = lane.left_out
+        incomplete = sum(feed.incomplete for feed in self._feeds)
+        if incomplete:
+            self._counts.left_out["broken_off"] = incomplete
 
 
 @contextmanager

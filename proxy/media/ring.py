@@ -1,8 +1,8 @@
 """Bridge 1: from the event loop to a worker thread; a ring of byte chunks, bounded in bytes, that
 reads like a file, section by section.
 
-Threads: `begin`, `write`, `starved`, `finish` and `fail` are called on the event loop,
-`next_section` and `read` on one worker thread, `close` and `relax` from either.
+Threads: `begin`, `write`, `break_off`, `starved`, `finish` and `fail` are called on the event loop,
+`next_section`, `read` and `broken_off` on one worker thread, `close` and `relax` from either.
 
 Rules of this file:
 1. `read(n)` returns at most n bytes (PyAV copies what it gets without checking) and blocks only
@@ -35,6 +35,10 @@ class BridgeClosed(Exception):
     """The other side has gone; whoever sees this stops quietly."""
 
 
+class _BrokenOff:
+    """Stands where a section broke off."""
+
+
 class RingBuffer:
     """A bounded ring of byte chunks between the event loop and a worker thread.
 
@@ -48,7 +52,7 @@ class RingBuffer:
         self._gate = gate
         self._loop = asyncio.get_running_loop()
         self._changed = threading.Condition()
-        self._chunks: deque[bytes | Section] = deque()
+        self._chunks: deque[bytes | Section | _BrokenOff] = deque()
         self._taken = 0  # bytes of the first chunk that have been read
         self._size = 0
         self._wake_bytes = 1
@@ -130,6 +134,12 @@ class RingBuffer:
                 self._hurried = True
                 self._changed.notify()
 
+    def break_off(self) -> None:
+        """Say that this section ends here, and is not whole: perhaps in the middle of a packet."""
+        with self._changed:
+            self._chunks.append(_BrokenOff())
+            self._changed.notify()
+
     def finish(self) -> None:
         """Say that nothing follows."""
         with self._changed:
@@ -160,8 +170,9 @@ class RingBuffer:
                 chunk = self._chunks.popleft()
                 if isinstance(chunk, Section):
                     return chunk
-                self._consume(len(chunk) - self._taken)
-                self._taken = 0
+                if isinstance(chunk, bytes):
+                    self._consume(len(chunk) - self._taken)
+                    self._taken = 0
 
     def read(self, n: int) -> bytes:
         """Return the next 1 to n bytes, or `b""` at the end of the section; waits for them.
@@ -175,7 +186,7 @@ class RingBuffer:
                 self._raise_error()
                 return b""
             chunk = self._chunks[0]
-            if isinstance(chunk, Section):
+            if not isinstance(chunk, bytes):
                 return b""
             piece = chunk[self._taken : self._taken + n]
             self._taken += len(piece)
@@ -184,6 +195,12 @@ class RingBuffer:
                 self._taken = 0
             self._consume(len(piece))
             return piece
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the section is not whole that `read` has just come to the end of."""
+        with self._changed:
+            return bool(self._chunks) and isinstance(self._chunks[0], _BrokenOff)
 
     def _await_something(self) -> None:
         if not self._has_something():
@@ -210,10 +227,10 @@ class RingBuffer:
             or self._finished
             or self._closed
             # The section that is read has ended, whether bytes of it are left or not.
-            or any(isinstance(chunk, Section) for chunk in self._ends())
+            or any(not isinstance(chunk, bytes) for chunk in self._ends())
         )
 
-    def _ends(self) -> list[bytes | Section]:
+    def _ends(self) -> list[bytes | Section | _BrokenOff]:
         return [self._chunks[0], self._chunks[-1]] if self._chunks else []
 
     def _wait(self) -> None:

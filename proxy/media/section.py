@@ -44,3 +44,8 @@ class Input(Protocol):
 
     def read(self, n: int, /) -> bytes:
         """Return 1 to n bytes of this section, `b""` at its end; blocks until there are some."""
+
+    @property
+    def broken_off(self) -> bool:
+        """Whether the section is not whole that `read` has just come to the end of: what its last
+        packets hold may be cut."""

@@ -16,7 +16,7 @@ import itertools
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -61,6 +61,7 @@ def goes_on(data: bytes, *, hole_s: float = 0.0) -> Told:
 class Script:
     """An `Input` that plays sections; bare bytes are one behind a discontinuity.
 
+    Those whose numbers are in `broken_off` are not whole.
     `sizes` are those of the pieces that `read` returns at most, over and over; `breaks` is raised
     when `after_bytes` have been read (all of them by default), and then comes the end.
     """
@@ -71,7 +72,9 @@ class Script:
         sizes: Sequence[int] = (1 << 30,),
         breaks: Exception | None = None,
         after_bytes: int | None = None,
+        broken_off: Collection[int] = (),
     ) -> None:
+        self._broken_off = broken_off
         self._told = [one if isinstance(one, tuple) else section(one) for one in told]
         self._sizes = itertools.cycle(sizes)
         self._breaks = breaks
@@ -88,6 +91,10 @@ class Script:
             return self._told[self._number][0]
         self._break()
         return None
+
+    @property
+    def broken_off(self) -> bool:
+        return self._number in self._broken_off
 
     def read(self, n: int, /) -> bytes:
         if self._number >= len(self._told):
