@@ -230,7 +230,7 @@ def check(plan: Plan, request: StreamRequest) -> None:
     """Refuse what cannot become an MP4 before any media is fetched.
 
     Raises:
-        NoPlayableVariant: it has no ordinary pictures.
+        NoPlayableVariant: it has no ordinary pictures, or nothing at all.
         EncryptedSource: no key that we may have opens it.
         InvalidRequest: the request does not fit the source.
     """
@@ -240,6 +240,9 @@ def check(plan: Plan, request: StreamRequest) -> None:
             detail = "The playlist holds I-frames only (EXT-X-I-FRAMES-ONLY)."
             raise NoPlayableVariant(detail=detail)
         first = next((segment for segment in media.segments if not segment.gap), None)
+        if first is None and media.segments and not media.live:
+            detail = "The playlist says of every segment that it is missing (EXT-X-GAP)."
+            raise NoPlayableVariant(detail=detail)
         if first is not None and first.key is not None:
             check_supported(first.key)
     start_s, end_s = request.start_s or 0.0, request.end_s

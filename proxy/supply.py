@@ -20,6 +20,7 @@ from proxy.fetch.keys import KeyRing
 from proxy.fetch.prefetch import Prefetcher, Sink
 from proxy.fetch.renewal import Renewal
 from proxy.follow import Clock, follow
+from proxy.forgiving import ForgivingSink
 from proxy.hls.cursor import CursorSettings, SegmentCursor
 from proxy.hls.model import InitSection, MediaPlaylist, Segment
 from proxy.intake import Holes, Intake
@@ -149,13 +150,15 @@ class Supply:
                 renewal=self._renewal,
             )
         )
+        skips = request.on_gap == "skip"
         self._wanted = 0  # segments that were handed to the prefetcher
         self._prefetcher = Prefetcher(
             fetcher,
             allowance=lambda: self._allowance_bytes,
-            skip_lost=request.on_gap == "skip",
+            skip_lost=skips,
             renewal=self._renewal,
         )
+        self._sink: Sink = ForgivingSink(self._handing) if skips else self._handing
 
     def share(self, ring_bytes: int, ahead_bytes: int) -> None:
         """Hold at most so many bytes in the ring, and in segments that were fetched ahead."""
@@ -171,7 +174,7 @@ class Supply:
     async def run(self) -> None:
         """Bring the segments into the ring, in order; errors travel through the ring."""
         try:
-            await self._prefetcher.deliver(self._segments, self._handing)
+            await self._prefetcher.deliver(self._segments, self._sink)
         except BridgeClosed:
             return  # the worker has ended, and the outlet says why
         except ProxyError as error:

@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Callable
 from fractions import Fraction
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher
@@ -41,7 +41,7 @@ from proxy.errors import (
 from proxy.pipeline import Pipeline, Quality, Settings, StreamRequest
 from tests.support import boxes, fidelity
 from tests.support.clips import make_clip, multivariant, pieces
-from tests.support.expected import expect
+from tests.support.expected import expect, found
 from tests.support.fmp4 import make_fmp4
 from tests.support.origin import (
     Fault,
@@ -361,6 +361,84 @@ async def test_lost_segment_skipped() -> None:
         assert before.shift_s == behind.shift_s
 
 
+NO_SEGMENT = [
+    Replace(PAGE),
+    Replace(PAGE * 2000, content_type="video/mp2t"),
+    Replace(b""),
+    Replace(b"#EXTM3U\n"),
+    Replace(b"WEBVTT\n\n"),
+    Replace(b"expired"),
+    Garbage(),
+    Garbage(200_000),
+]
+
+
+@pytest.mark.parametrize("fault", NO_SEGMENT, ids=str)
+@pytest.mark.parametrize("number", [0, 2, 5])
+async def test_unfit_segment_skipped(fault: Fault, number: int) -> None:
+    """`on_gap=skip`: a segment that is answered with something else is missing, wherever."""
+    clip = make_clip(seconds=6.0)
+    cuts = [piece.data for piece in pieces(clip, 1.0)]
+    async with Origin() as origin, pipeline() as one:
+        address = publish(origin, clip)
+        origin.fault(f"/{number}.ts", fault)
+        if number == 0 and fault == Replace(b"WEBVTT\n\n"):
+            with pytest.raises(NoPlayableVariant):
+                await attempt(one, StreamRequest(url=address, on_gap="skip"))
+            return
+        async with await one.open_stream(StreamRequest(url=address, on_gap="skip")) as stream:
+            played = Played()
+            await read(stream, played)
+            assert stream.tally == {"segments_missing": 1}
+        assert played.error is None
+        kept = [b"".join(cuts[:number]), b"".join(cuts[number + 1 :])]
+        joined = stretches([expect(part) for part in kept if part], played.data)
+        assert len({stretch.shift_s for stretch in joined}) == 1
+
+
+async def test_all_segments_unfit() -> None:
+    """`on_gap=skip` where nothing is media: an error, and no empty stream."""
+    async with Origin() as origin, pipeline() as one:
+        address = publish(origin, make_clip(seconds=3.0))
+        for number in range(3):
+            origin.fault(f"/{number}.ts", Replace(PAGE))
+        with pytest.raises(CorruptMedia):
+            await attempt(one, StreamRequest(url=address, on_gap="skip"))
+
+
+@pytest.mark.parametrize("on_gap", ["skip", "abort"])
+@pytest.mark.parametrize("size", [3_000, 5_555, 9_001])
+async def test_segment_breaks_off(on_gap: Literal["skip", "abort"], size: int) -> None:
+    """A segment that breaks off for good leaves no cut picture or frame behind."""
+    clip = make_clip(seconds=6.0)
+    async with Origin() as origin, pipeline() as one:
+        address = publish(origin, clip)
+        origin.fault("/2.ts", Truncate(size))
+        request = StreamRequest(url=address, on_gap=on_gap)
+        async with await one.open_stream(request) as stream:
+            played = Played()
+            await read(stream, played)
+            assert (played.error is None) is (on_gap == "skip")
+            assert ("broken_off" in stream.tally) is (on_gap == "skip")
+            assert stream.tally.get("segments_missing", 0) == (on_gap == "skip")
+        movie = movie_of(played)
+        for track, wanted in zip(movie.tracks, expect(clip.data), strict=True):
+            ours = iter([packet.payload for packet in wanted.packets])
+            got = [packet.payload for packet in found(wanted, track, movie.samples(track))]
+            assert all(payload in ours for payload in got)
+
+
+@pytest.mark.parametrize("on_gap", ["skip", "abort"])
+async def test_gaps_only_refused(on_gap: Literal["skip", "abort"]) -> None:
+    """A VOD of which every segment is marked as missing has nothing to play, and says so."""
+    async with Origin() as origin, pipeline() as one:
+        entries = [Entry(uri=f"{n}.ts", duration_s=2, tags=("#EXT-X-GAP",)) for n in range(3)]
+        address = publish_playlist(origin, entries)
+        with pytest.raises(NoPlayableVariant, match="EXT-X-GAP"):
+            await attempt(one, StreamRequest(url=address, on_gap=on_gap))
+        assert (await one.inspect(StreamRequest(url=address)))["copyable"] is False
+
+
 # -- encryption ------------------------------------------------------------------------------------
 
 
@@ -396,6 +474,35 @@ async def test_aes_128() -> None:
             origin.add(f"/{name}.key", key)
         fidelity.assert_faithful(clip.data, await play(one, publish_playlist(origin, entries)))
         assert [len(origin.asked(f"/{name}.key")) for name in keys] == [1, 1]
+
+
+@pytest.mark.parametrize("spoilt", [PAGE, b"", None])
+async def test_aes_128_unfit_segment_skipped(spoilt: bytes | None) -> None:
+    """`on_gap=skip`: what does not decrypt is missing too; None: cut by a block, so that it shows
+    at the end only."""
+    clip = make_clip(seconds=4.0)
+    key = b"0123456789abcdef"
+    async with Origin() as origin, pipeline() as one:
+        tag = '#EXT-X-KEY:METHOD=AES-128,URI="a.key"'
+        origin.add("/a.key", key)
+        entries = []
+        for number, piece in enumerate(pieces(clip, 1.0)):
+            data = encrypted(piece.data, key, number.to_bytes(16, "big"))
+            if number == 2:
+                data = data[:-16] if spoilt is None else spoilt
+            origin.add(f"/{number}.ts", data)
+            entries.append(Entry(uri=f"{number}.ts", duration_s=1, tags=(tag,)))
+        address = publish_playlist(origin, entries)
+        async with await one.open_stream(StreamRequest(url=address, on_gap="skip")) as stream:
+            played = Played()
+            await read(stream, played)
+            assert played.error is None
+            assert stream.tally["segments_missing"] == 1
+            assert ("broken_off" in stream.tally) is (spoilt is None)
+        movie = movie_of(played)
+        assert 72 <= len(movie.samples(movie.track("vide"))) <= 99
+        played = await attempt(one, address)
+        assert isinstance(played.error, CorruptMedia)
 
 
 @pytest.mark.parametrize(
