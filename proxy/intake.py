@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from proxy.errors import CorruptMedia, EncryptedSource, NoPlayableVariant
 from proxy.hls.model import InitSection, Segment
+from proxy.media.chain import BoxChain
 from proxy.media.ring import RingBuffer
 from proxy.media.section import Section
 from proxy.media.sniff import Recognition, is_hopeless, is_text, recognise, sample_entries
@@ -77,6 +78,7 @@ class Intake:
         self._lost_s = 0.0
         self._broken_off = False  # whether what passed last was not whole
         self._segments = 0  # of this section
+        self._chain: BoxChain | None = None  # of this segment, if it is an MP4
         self._divider: Divider | None = None  # of this section, if it is a transport stream
 
     async def begin(self, segment: Segment) -> None:
@@ -95,6 +97,8 @@ class Intake:
             await self._recognise(complete=True)
         if self._head is not None:
             raise CorruptMedia(f"segment {segment.sequence} holds no media")
+        if self._chain is not None and not self._chain.is_whole:
+            raise CorruptMedia(f"segment {segment.sequence} ends inside a box")
         await self._finish_dividing()
 
     async def lost(self, segment: Segment) -> None:
@@ -108,6 +112,8 @@ class Intake:
 
     async def _pass(self, data: bytes) -> None:
         """Let bytes of a segment through, and begin a section where they announce other streams."""
+        if self._chain is not None:
+            self._chain.feed(data)
         if self._divider is None:
             await self._ring.write(data)
         else:
@@ -135,6 +141,7 @@ class Intake:
             cut = 0 if self._divider is None else self._divider.missing
             fresh = await self._enter(segment, found, head)
             self._head = None  # from now on it passes
+            self._chain = BoxChain() if found.format == "mp4" else None
             # What stands in front of the first sync may be the rest of a transport packet: of a
             # stream that was cut without regard to packets.
             completes = not fresh and 0 < found.start == cut

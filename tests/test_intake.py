@@ -327,6 +327,37 @@ async def test_no_media(data: bytes, first: bool) -> None:
     assert desk.ring.size == before
 
 
+@pytest.mark.parametrize("size", [1 << 20, 1_000, 3])
+@pytest.mark.parametrize("cut", [-1, -8, -5_000, 9, 3])
+async def test_mp4_cut(cut: int, size: int) -> None:
+    """A fragment that is not whole would take what follows for its own: it is refused."""
+    source = make_fmp4()
+    about = InitSection(uri="a")
+    desk = Desk(inits={"a": source.init})
+    await desk.put(segment(0, init_section=about), source.segments[0], size)
+    with pytest.raises(CorruptMedia):
+        await desk.put(segment(1, init_section=about), source.segments[1][:cut], size)
+    await desk.intake.lost(segment(1, init_section=about))
+    await desk.put(segment(2, init_section=about), source.segments[2], size)
+    found = desk.sections()
+    assert [data.endswith(one) for (_, data), one in zip(found, source.segments[::2], strict=False)]
+    assert found[-1][1] == source.init + source.segments[2]
+
+
+@pytest.mark.parametrize("size", [1 << 20, 5])
+async def test_mp4_boxes_of_any_size(size: int) -> None:
+    """A box may tell its size in 64 bits; one that tells none, or nonsense, is refused."""
+    source = make_fmp4()
+    about = InitSection(uri="a")
+    large = b"\0\0\0\1free" + (20).to_bytes(8) + bytes(4)
+    desk = Desk(inits={"a": source.init})
+    await desk.put(segment(0, init_section=about), source.segments[0] + large, size)
+    assert desk.ring.size == len(source.init + source.segments[0] + large)
+    for head in (b"\0\0\0\0mdat", b"\0\0\0\7free", b"\0\0\0\1free" + bytes(8)):
+        with pytest.raises(CorruptMedia):
+            await desk.put(segment(1, init_section=about), source.segments[1] + head, size)
+
+
 async def test_page_is_refused_early() -> None:
     """A page is not read to its end before it is refused."""
     desk = Desk()
