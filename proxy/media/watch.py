@@ -241,7 +241,7 @@ class _Crossing:
     def take(self, packet: bytes) -> None:
         """Take a packet."""
         pid = _pid(packet)
-        if pid in self._open and packet[1] & 0x40:  # payload_unit_start_indicator
+        if pid in self._open and _begins_unit(packet):
             self._open.discard(pid)
         if pid in self._gone or pid in self._open:
             self._passed.append(packet)
@@ -259,6 +259,26 @@ class _Crossing:
     def held(self) -> bytes:
         """Return what the section behind begins with."""
         return self.tables + b"".join(self._held)
+
+
+# What an access unit or audio frame begins with, as far as it can be told from what it is not:
+# a start code, ADTS and MPEG audio, AC-3 and E-AC-3; Opus (its control header).
+_UNITS = (b"\0\0\1", b"\0\0\0\1", b"\xff", b"\x0b\x77", b"\x7f")
+
+
+def _begins_unit(packet: bytes) -> bool:
+    """Whether a PES packet begins here, and with it a unit: frames of audio may go on from one PES
+    packet into the next, and a demuxer that sees only half of one cannot join it."""
+    if not packet[1] & 0x40:  # payload_unit_start_indicator
+        return False
+    start = 5 + packet[4] if packet[3] & 0x20 else 4
+    head = packet[start:]
+    if head[:3] != b"\0\0\1" or len(head) < 9:
+        return True  # no PES packet: a section, or too little of one to tell
+    stream_id = head[3]
+    if stream_id != 0xBD and not 0xC0 <= stream_id < 0xF0:
+        return True  # of data
+    return bool(head[7] & 0x80) and head[9 + head[8] :].startswith(_UNITS)
 
 
 def _pid(packet: bytes) -> int:

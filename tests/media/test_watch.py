@@ -17,7 +17,16 @@ from tests.support import fidelity, ts, ts_edit, ts_tables
 from tests.support.clips import WRAP_S, Clip, make_clip
 from tests.support.clips import pieces as cut
 from tests.support.expected import expect
-from tests.support.sources import Script, Told, attempt, goes_on, remuxed, section, stretches
+from tests.support.sources import (
+    Output,
+    Script,
+    Told,
+    attempt,
+    goes_on,
+    remuxed,
+    section,
+    stretches,
+)
 
 ROOM = 1 << 30
 
@@ -209,6 +218,38 @@ def test_divide_language_changes() -> None:
     assert len(sections) == 2
     assert len(sections[0]) < (at + 200) * ts.PACKET_BYTES
     assert_whole(clip, sections)
+
+
+@pytest.mark.parametrize("codec", ["aac", "ac3", "mp3"])
+def test_divide_frames_across_pes_packets(codec: str) -> None:
+    """Audio frames that go on in the next PES packet are not cut where the section begins."""
+    clip = make_clip(audio=(codec,))
+    (pid,) = clip.audio_pids
+    units = [pes.payload for pes in ts.read_pes(clip.data, pid)]
+    # every PES packet but each third one begins inside a frame
+    begins = [0 if n % 3 == 0 else 100 for n in range(len(units))] + [0]
+    shifted = [
+        unit[begin:] + (units[n + 1] if n + 1 < len(units) else b"")[:end]
+        for n, (unit, begin, end) in enumerate(zip(units, begins, begins[1:], strict=False))
+    ]
+    data = ts_edit.rewrite(clip.data, pid, lambda n, pes: replace(pes, payload=shifted[n]))
+
+    def spoken(program: ts_tables.Program) -> ts_tables.Program:
+        video, audio = program.streams
+        told = audio.descriptors + ts_tables.language("deu")
+        return replace(program, streams=(video, replace(audio, descriptors=told)))
+
+    at = middle(clip)
+    wanted = payloads(remuxed(data))
+    for place in range(at, at + 90, 11):
+        sections = divide(switched(data, place, {}, change=spoken))
+        assert len(sections) == 2
+        assert payloads(remuxed(script(sections))) == wanted
+
+
+def payloads(output: Output) -> list[list[bytes]]:
+    movie = output.movie
+    return [[sample.data for sample in movie.samples(track)] for track in movie.tracks]
 
 
 def test_divide_pmt_elsewhere() -> None:
