@@ -62,7 +62,7 @@ class Divider:
             # A packet that was cut off would swallow the beginning of the next one.
             padding = b"\xff" * (self._missing or 0)
             self._begun, self._missing = b"", 0
-        if found.programs and self._announced and found.programs != self._announced:
+        if self._announced and _pids(found.programs) and found.programs != self._announced:
             for place in range(0, len(found.tables), PACKET_SIZE):
                 self._tables.packet(found.tables[place : place + PACKET_SIZE])
             self._cross()
@@ -165,8 +165,8 @@ class Divider:
         if packet[1] & 0x40 and not self._tables.unfinished(pid):
             self._known[pid] = packet[4:]
         programs = self._tables.programs
-        if not mapped or programs == self._announced:
-            return False
+        if not mapped or programs == self._announced or not _pids(programs):
+            return False  # a PMT without streams announces none to go on with
         late = self._announced and self._seen > LOOK_AT_MOST
         if set(self._announced) <= set(programs) and not late:
             # The others of the PAT: the demuxer looks as far for their PMTs.

@@ -355,6 +355,17 @@ def test_divide_same_streams(version: int) -> None:
     assert divide(data, sizes=1_000) == [data]
 
 
+def test_divide_no_streams() -> None:
+    """A PMT that announces nothing, for a while, is nothing to go on with: the old ones do."""
+    clip = make_clip()
+    none = replace(clip.program, streams=())
+    data = switched(clip.data, middle(clip), {}, front=tables([none], version=1))
+    assert divide(data, sizes=1_000) == [data]
+    first, second, *_ = (piece.data for piece in cut(clip, 2.0))
+    empty = ts_edit.with_tables(second, [none])
+    assert divide(first, empty) == [first + empty]
+
+
 def test_divide_not_in_force_or_damaged() -> None:
     """A PMT that is announced for later, or that is damaged, begins nothing."""
     clip = make_clip()
