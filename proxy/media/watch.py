@@ -2,10 +2,8 @@
 
 libavformat takes a changed PMT as it comes, but PyAV cannot deliver the packets of streams that
 appear in mid-stream.  `Divider` sees every byte: where a PMT announces other streams, it begins a
-new section, with the tables in front that its demuxer needs.  Packets are in flight at that place:
-what belongs to the streams before is still handed to the section before, up to the start of the
-next PES packet of each PID, or as long as `_IN_FLIGHT_BYTES` allow where a PID is announced no
-more.  Pure; runs on the event loop.
+new section, with the tables in front that its demuxer needs.  What is in flight at that place is
+divided by a `Crossing`.  Pure; runs on the event loop.
 
 Cost: a few microseconds for a chunk of 64 KiB.  The bytes that hold the PIDs are drawn out with a
 stride of a packet, and searched for those of the tables.
@@ -16,14 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from proxy.media.crossing import Crossing, pid_of
 from proxy.media.psi import LOOK_AT_MOST, PACKET_SIZE, Program, Tables
 from proxy.media.sniff import Recognition, find_sync
 
 _SYNC = 0x47
-
-# What is held back at most while packets of the streams before may come: half a second of 8 Mbit/s.
-# A muxer sends audio no later than that behind the pictures that it belongs to, mostly.
-_IN_FLIGHT_BYTES = 512 * 1024
 
 _MARKED = re.compile(rb"[^\0]")
 
@@ -44,7 +39,7 @@ class Divider:
         self._known: dict[int, bytes] = {}  # PID → the packet of its table that came last
         self._begun = b""  # a packet of which the rest is to come, where it may be one of a table
         self._missing: int | None = 0  # bytes of a packet whose beginning has passed; None: no sync
-        self._crossing: _Crossing | None = None
+        self._crossing: Crossing | None = None
 
     @property
     def missing(self) -> int:
@@ -127,7 +122,7 @@ class Divider:
         syncs = chunk[first], chunk[max(end - PACKET_SIZE, first)], *rest[:1]
         if set(syncs) != {_SYNC}:
             self._missing = None
-        elif rest and (len(rest) < 3 or self._tables.concerns(_pid(rest))):
+        elif rest and (len(rest) < 3 or self._tables.concerns(pid_of(rest))):
             self._begun, self._missing = rest, 0
             return chunk, end, False
         return chunk, len(chunk), False
@@ -154,7 +149,7 @@ class Divider:
 
     def _changes(self, packet: bytes) -> bool:
         """Take a packet of a table; tells whether it announces others than the section's."""
-        pid = _pid(packet)
+        pid = pid_of(packet)
         if self._known.get(pid) == packet[4:]:
             return False  # the same once more, in a single packet: the usual case
         mapped = self._tables.packet(packet)
@@ -178,10 +173,10 @@ class Divider:
 
     def _cross(self) -> None:
         programs = self._tables.programs
-        self._crossing = _Crossing(_pids(self._announced), _pids(programs), self._tables.packets())
+        self._crossing = Crossing(_pids(self._announced), _pids(programs), self._tables.packets())
         self._announced = programs
 
-    def _divide(self, chunk: bytes, crossing: _Crossing) -> tuple[bytes, bool]:
+    def _divide(self, chunk: bytes, crossing: Crossing) -> tuple[bytes, bool]:
         """Take packets one by one until all that was in flight has come.
 
         Returns the rest, and whether the next change has ended it.
@@ -195,7 +190,7 @@ class Divider:
                 crossing.ended, self._missing = True, None
                 break
             place += PACKET_SIZE
-            if not self._tables.concerns(_pid(packet)):
+            if not self._tables.concerns(pid_of(packet)):
                 crossing.take(packet)
             elif self._changes(packet):
                 again = crossing.ended = not crossing.is_empty
@@ -208,81 +203,6 @@ class Divider:
             return chunk[place:], again
         self._begun = chunk[place:]
         return b"", False
-
-
-class _Crossing:
-    """The packets around a PMT that changed: those of the streams before, and those behind.
-
-    Args:
-        before: PIDs of the streams that were announced.
-        behind: PIDs of those that are now.
-        tables: PAT and PMTs.
-    """
-
-    def __init__(self, before: set[int], behind: set[int], tables: bytes) -> None:
-        self.ended = False
-        self._before = before
-        self._passed: list[bytes] = []
-        self._held: list[bytes] = []
-        self.announce(behind, tables)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing has come for the section behind."""
-        return not self._held
-
-    def announce(self, behind: set[int], tables: bytes) -> None:
-        """Say what the section behind begins with."""
-        self.tables = tables
-        self._gone = self._before - behind
-        self._open = self._before & behind  # no PES packet of these has begun yet
-        self.ended = not self._gone and not self._open
-
-    def take(self, packet: bytes) -> None:
-        """Take a packet."""
-        pid = _pid(packet)
-        if pid in self._open and _begins_unit(packet):
-            self._open.discard(pid)
-        if pid in self._gone or pid in self._open:
-            self._passed.append(packet)
-        else:
-            self._held.append(packet)
-        self.ended = (
-            not (self._gone or self._open) or len(self._held) * PACKET_SIZE >= _IN_FLIGHT_BYTES
-        )
-
-    def passed(self) -> list[bytes]:
-        """Return what has come for the section before since the last time."""
-        passed, self._passed = self._passed, []
-        return [b"".join(passed)] if passed else []
-
-    def held(self) -> bytes:
-        """Return what the section behind begins with."""
-        return self.tables + b"".join(self._held)
-
-
-# What an access unit or audio frame begins with, as far as it can be told from what it is not:
-# a start code, ADTS and MPEG audio, AC-3 and E-AC-3; Opus (its control header).
-_UNITS = (b"\0\0\1", b"\0\0\0\1", b"\xff", b"\x0b\x77", b"\x7f")
-
-
-def _begins_unit(packet: bytes) -> bool:
-    """Whether a PES packet begins here, and with it a unit: frames of audio may go on from one PES
-    packet into the next, and a demuxer that sees only half of one cannot join it."""
-    if not packet[1] & 0x40:  # payload_unit_start_indicator
-        return False
-    start = 5 + packet[4] if packet[3] & 0x20 else 4
-    head = packet[start:]
-    if head[:3] != b"\0\0\1" or len(head) < 9:
-        return True  # no PES packet: a section, or too little of one to tell
-    stream_id = head[3]
-    if stream_id != 0xBD and not 0xC0 <= stream_id < 0xF0:
-        return True  # of data
-    return bool(head[7] & 0x80) and head[9 + head[8] :].startswith(_UNITS)
-
-
-def _pid(packet: bytes) -> int:
-    return (packet[1] & 31) << 8 | packet[2]
 
 
 def _pids(programs: Sequence[Program]) -> set[int]:
