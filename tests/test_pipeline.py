@@ -39,7 +39,7 @@ from proxy.errors import (
     UnsupportedCodec,
 )
 from proxy.pipeline import Pipeline, Quality, Settings, StreamRequest
-from tests.support import boxes, fidelity
+from tests.support import boxes, fidelity, ts_edit
 from tests.support.clips import make_clip, multivariant, pieces
 from tests.support.expected import expect, found
 from tests.support.fmp4 import make_fmp4
@@ -474,6 +474,26 @@ async def test_aes_128() -> None:
             origin.add(f"/{name}.key", key)
         fidelity.assert_faithful(clip.data, await play(one, publish_playlist(origin, entries)))
         assert [len(origin.asked(f"/{name}.key")) for name in keys] == [1, 1]
+
+
+@pytest.mark.parametrize("key", [None, b"0123456789abcdef"])
+async def test_other_pids_inside_a_segment(key: bytes | None) -> None:
+    """Other PIDs from the middle of a segment on, in the clear and encrypted: all of it plays."""
+    clip = make_clip(seconds=4.0)
+    a, b, c, d = (piece.data for piece in pieces(clip, 1.0))
+    pids = {pid: pid + 0x40 for pid in (clip.video_pid, *clip.audio_pids)}
+    async with Origin() as origin, pipeline() as one:
+        entries = []
+        segments = [a + ts_edit.remap(b, pids), ts_edit.remap(c, pids) + d]
+        for number, clear in enumerate(segments):
+            data, tags = clear, tuple[str, ...]()
+            if key is not None:
+                data = encrypted(clear, key, number.to_bytes(16, "big"))
+                tags = ('#EXT-X-KEY:METHOD=AES-128,URI="a.key"',)
+            origin.add(f"/{number}.ts", data)
+            entries.append(Entry(uri=f"{number}.ts", duration_s=2, tags=tags))
+        origin.add("/a.key", key or b"")
+        fidelity.assert_faithful(clip.data, await play(one, publish_playlist(origin, entries)))
 
 
 @pytest.mark.parametrize("spoilt", [PAGE, b"", None])
