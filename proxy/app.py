@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
@@ -34,6 +35,7 @@ from proxy.errors import (
     Overloaded,
     ProxyError,
 )
+from proxy.guard import signing
 from proxy.guard.redaction import redact
 from proxy.pipeline import StreamRequest
 
@@ -67,6 +69,7 @@ RETRY_DRAINING_S = 5  # time for a load balancer to have noticed
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     admission: admission.Settings = field(default_factory=admission.Settings)
+    signing: signing.Settings = field(default_factory=signing.Settings)
     cors_origins: tuple[str, ...] = ()  # exact origins; "*" = any; empty = no CORS headers
     base_path: str = ""  # where a reverse proxy has put us, such as "/media"; no slash at its end
     idle_client_s: float = 60.0  # a client that takes nothing for so long is cut, by the face
@@ -124,6 +127,7 @@ class App:
         self._pipeline = pipeline
         self._on_port = on_port
         self._admission = Admission(self.settings.admission)
+        self._signatures = signing.Signatures(self.settings.signing)
         self._routes = {
             "/stream": self._stream,
             "/inspect": self._inspect,
@@ -156,7 +160,7 @@ class App:
         try:
             response = await self._answer(request, stream_id)
         except ProxyError as error:
-            logger.info("refused %s %s: %d %s", stream_id, request.path, error.status, error.detail)
+            logger.info("refused %s %s: %d %s", stream_id, request.path, error.status, error)
             response = _problem(error, stream_id)
         except Exception:
             logger.exception("a request failed in a way nobody foresaw")
@@ -221,6 +225,7 @@ class App:
     def _admit(self, request: Request, stream_id: str) -> tuple[query.Wish, Record]:
         if self.settings.via and self.settings.via in request.header("via"):
             raise LoopDetected
+        self._signatures.check(request.query_string, now_s=time.time())
         wish = query.parse(request.query_string)
         slot = self._admission.enter(request.peer, request.header("x-forwarded-for"))
         return wish, Record(stream=stream_id, url=redact(wish.stream.url), slot=slot)

@@ -1,4 +1,4 @@
-"""The command `remuxd`: serve, save, inspect, demo.
+"""The command `remuxd`: serve, save, inspect, sign, demo.
 
 What goes wrong is one line on stderr and an exit code, never a traceback: 1 for a source that
 failed, 2 for a wrong command line, 78 for a bad configuration, 130 for Ctrl-C.
@@ -25,10 +25,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from proxy import __version__, wiring
+from proxy import __version__, query, wiring
 from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.errors import ProxyError, StreamAborted
 from proxy.faces.server import listen
+from proxy.guard import signing
 from proxy.saving import Position, Target
 
 __all__ = ["main"]
@@ -266,6 +267,59 @@ def _cell(value: Any) -> Text:
     if isinstance(value, list):
         return Text(", ".join(map(str, value)))
     return Text("" if value is None else str(value))
+
+
+@main.command()
+@click.argument("url")
+@click.option("--quality", help="best, worst, audio, or a limit such as 720p or 2500k (kbit/s).")
+@click.option("--audio", metavar="LANGUAGE", help="Language or name of an audio track.")
+@click.option("--start", metavar="SECONDS", help="Negative: from the end.")
+@click.option("--end", metavar="SECONDS")
+@click.option("--on-gap", type=click.Choice(["abort", "skip"]),
+              help="What to do without a segment that cannot be had.")  # fmt: skip
+@click.option("--on-splice", type=click.Choice(["abort", "skip"]),
+              help="What to do with sections that do not fit.")  # fmt: skip
+@click.option("--filename", metavar="NAME", help="Make it a download of this name.")
+@click.option("--expires-in", "expires_in_s", type=click.IntRange(1), default=3600,
+              show_default=True, metavar="SECONDS",
+              help="How long the link is good for.")  # fmt: skip
+@click.option("--base", metavar="ADDRESS", help="Of the route, such as https://example.org/stream; "
+              "default: where `serve` listens.")  # fmt: skip
+@click.option("--config", "file", metavar="FILE", help="TOML; default: what REMUXD_CONFIG names.")
+@_friendly
+def sign(
+    url: str, expires_in_s: int, base: str | None, file: str | None, **options: str | None
+) -> None:
+    """Print a signed link to the stream of URL.
+
+    The secret is the first of security.signing_keys, from the file or from the environment; the
+    limit of --expires-in is security.signature_lifetime_s.
+    """
+    config = Config.load(file)
+    settings = config.signing_settings()
+    if not settings.keys:
+        raise ConfigError("security.signing_keys: there is no key to sign with")
+    if expires_in_s > settings.lifetime_s:
+        raise click.BadParameter(
+            f"security.signature_lifetime_s allows {settings.lifetime_s}", param_hint="--expires-in"
+        )
+    base = base or _own_address(config)
+    if not base.startswith(("http://", "https://")) or "?" in base or "#" in base:
+        raise click.BadParameter("must be an http or https address, no query", param_hint="--base")
+    told = {name: value for name, value in options.items() if value is not None}
+    key_id, secret = next(iter(settings.keys.items()))
+    expires = int(time.time()) + expires_in_s
+    signed = signing.sign({"url": url, **told}, key_id=key_id, secret=secret, expires=expires)
+    query.parse(signed)  # a link that would be refused is not worth its signature
+    click.echo(f"{base}?{signed}")
+
+
+def _own_address(config: Config) -> str:
+    """Where /stream is for clients on this machine."""
+    where = config.server
+    host = "127.0.0.1" if where.host in {"", "0.0.0.0", "::"} else where.host  # noqa: S104 - any
+    host = f"[{host}]" if ":" in host else host
+    return f"http://{host}:{where.port}{where.base_path}/stream"
 
 
 @main.command()

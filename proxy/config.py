@@ -29,6 +29,7 @@ from pydantic_settings import (
 
 from proxy import admission, app, logs, pipeline
 from proxy.fetch import settings as fetch
+from proxy.guard import signing
 from proxy.guard.addresses import AddressPolicy
 from proxy.hls.lines import Limits
 
@@ -40,6 +41,7 @@ MIB = 1024 * 1024
 
 _POLICY, _FETCH, _PIPELINE = AddressPolicy(), fetch.Settings(), pipeline.Settings()
 _APP, _ADMISSION, _LOGS = app.Settings(), admission.Settings(), logs.Settings()
+_SIGNING = signing.Settings()
 
 
 class ConfigError(Exception):
@@ -60,11 +62,24 @@ def _table(value: object) -> object:
     return json.loads(value or "{}") if isinstance(value, str) else value
 
 
+def _keys(value: object) -> object:
+    """Ids and secrets: a table, or texts of the form `id:secret`."""
+    if isinstance(value, str):
+        value = _table(value) if value.lstrip().startswith("{") else _list(value)
+    if isinstance(value, list):
+        pairs = [str(text).partition(":") for text in value]
+        if len({key_id for key_id, _, _ in pairs}) < len(pairs):
+            raise ValueError("an id stands there more than once")
+        value = {key_id: secret for key_id, _, secret in pairs}
+    return value
+
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Count = Annotated[int, Field(ge=1)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_list)]
 Ports = Annotated[tuple[Port, ...], NoDecode, BeforeValidator(_list)]
 Scopes = Annotated[dict[str, dict[str, str]], NoDecode, BeforeValidator(_table)]
+Keys = Annotated[dict[str, str], NoDecode, BeforeValidator(_keys)]
 BasePath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
 
 
@@ -107,8 +122,9 @@ class MemorySection(_Section):
 
 
 class SecuritySection(_Section):
-    signing_keys: Scopes | Texts = Field(default=(), repr=False)
-    require_signature: bool = False
+    signing_keys: Keys = Field(default_factory=dict, repr=False)
+    require_signature: bool = _SIGNING.required
+    signature_lifetime_s: Count = _SIGNING.lifetime_s
     open_relay: bool = False
     operator_token: str = Field(default="", repr=False)
 
@@ -167,13 +183,11 @@ class Config(BaseSettings):
         """
         for key, is_default in (
             ("server.workers", self.server.workers == 1),
-            ("security.signing_keys", not self.security.signing_keys),
-            ("security.require_signature", not self.security.require_signature),
             ("security.operator_token", not self.security.operator_token),
         ):
             if not is_default:
                 raise ConfigError(f"{key}: not built yet, leave it out")
-        if self.security.open_relay:
+        if self.security.open_relay or self.security.require_signature:
             return
         if not self.upstream.allowed_hosts:
             raise ConfigError(
@@ -181,7 +195,10 @@ class Config(BaseSettings):
                 "security.require_signature, or security.open_relay = true"
             )
         if "*" in self.upstream.allowed_hosts:
-            raise ConfigError("upstream.allowed_hosts: `*` needs security.open_relay = true")
+            raise ConfigError(
+                "upstream.allowed_hosts: `*` needs security.require_signature or "
+                "security.open_relay = true"
+            )
 
     # -- what each room is told --------------------------------------------------------------------
 
@@ -213,7 +230,19 @@ class Config(BaseSettings):
             budget_bytes=self.memory.budget_bytes,
         )
 
+    def signing_settings(self) -> signing.Settings:
+        security = self.security
+        try:
+            return signing.Settings(
+                keys=security.signing_keys,
+                required=security.require_signature,
+                lifetime_s=security.signature_lifetime_s,
+            )
+        except ValueError as error:
+            raise ConfigError(f"security.signing_keys: {error}") from error
+
     def app_settings(self) -> app.Settings:
+        signed = self.signing_settings()
         try:
             return app.Settings(
                 admission=admission.Settings(
@@ -221,6 +250,7 @@ class Config(BaseSettings):
                     streams_per_client=self.limits.streams_per_client,
                     trusted_proxies=self.server.trusted_proxies,
                 ),
+                signing=signed,
                 cors_origins=self.server.cors_origins,
                 base_path=self.server.base_path,
                 idle_client_s=self.limits.idle_client_s,

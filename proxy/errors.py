@@ -47,8 +47,8 @@ class Unauthorized(ProxyError):
 
 
 class Forbidden(ProxyError):
-    """The host, the address or the signature is not allowed.  All refusals read alike, so that the
-    proxy cannot be used to find out what listens where."""
+    """The host, the address or the signature is not allowed.  All refusals of addresses read alike,
+    so that the proxy cannot be used to find out what listens where; so do those of signatures."""
 
     status = 403
     code = "forbidden"

@@ -3,7 +3,7 @@
 Rules of this file:
 1. A parameter that is not in the table, or stands there twice, is `InvalidRequest` naming it.
 2. Every value is checked whole before anything is fetched; what is wrong is named, never guessed.
-3. What the table promises and is not built yet is `NotSupportedYet` naming it, never ignored.
+3. `expires`, `key_id` and `signature` are the guard's, which checks them before this is asked.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import cast
 from urllib.parse import parse_qsl, quote
 
-from proxy.errors import InvalidRequest, NotSupportedYet
+from proxy.errors import InvalidRequest
+from proxy.guard import signing
 from proxy.pipeline import OnTrouble, Quality, StreamRequest
 from proxy.request import TEXT_CHARACTERS, bad_parameter, check_text
 
@@ -22,9 +23,8 @@ __all__ = ["Wish", "content_disposition", "parse"]
 
 PARAMETERS = (
     "url", "quality", "audio", "start", "end", "on_gap", "on_splice", "filename",
-    "expires", "key_id", "signature",
+    *signing.PARAMETERS,
 )  # fmt: skip
-SIGNING = ("signature", "expires", "key_id")
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 _RFC8187_SAFE = "!#$&+-.^_`|~"  # attr-char besides letters and digits
 
@@ -42,12 +42,8 @@ def parse(query_string: str) -> Wish:
 
     Raises:
         InvalidRequest: a parameter is missing, unknown, repeated or malformed; `detail` names it.
-        NotSupportedYet: a parameter is well-formed, and what it asks for is not built yet.
     """
     values = _single_values(query_string)
-    for name in SIGNING:  # checked before everything else of the query, once they are built
-        if name in values:
-            raise NotSupportedYet(detail=f"The parameter `{name}` is not supported yet.")
     if "url" not in values:
         raise bad_parameter("url", "is missing")
     stream = StreamRequest(

@@ -133,6 +133,11 @@ async def test_serve_logs_json_when_told_so() -> None:
     [
         ({"REMUXD_UPSTREAM__ALLOWED_HOSTS": ""}, "upstream.allowed_hosts"),
         ({"REMUXD_UPSTREAM__ALLOWED_HOSTS": "*"}, "security.open_relay"),
+        ({"REMUXD_SECURITY__REQUIRE_SIGNATURE": "1"}, "security.signing_keys"),
+        (
+            {"REMUXD_SECURITY__SIGNING_KEYS": "weak:canary"},
+            "security.signing_keys: the secret of 'weak'",
+        ),
         ({"REMUXD_SERVER__PROT": "1"}, "server.prot"),
         ({"REMUXD_SERVER__UNIX_SOCKET": "/nowhere/socket"}, "server.unix_socket"),
         ({"REMUXD_SERVER__HOST": "nowhere.invalid"}, "server.host"),
@@ -155,6 +160,74 @@ async def test_serve_on_a_port_that_is_taken() -> None:
             assert await run.ended() == 1
     assert "in use" in run.said[-1]
     assert not [line for line in run.said if "Traceback" in line]
+
+
+# -- sign ------------------------------------------------------------------------------------------
+
+SIGNED = {
+    **LOOPBACK,
+    "REMUXD_SECURITY__SIGNING_KEYS": f"new:{'canary-1' * 4},old:{'canary-2' * 4}",
+    "REMUXD_SECURITY__REQUIRE_SIGNATURE": "true",
+    "REMUXD_UPSTREAM__ALLOWED_HOSTS": "",  # signatures say who may fetch what
+}
+
+
+async def signed(*options: str, environment: dict[str, str] = SIGNED) -> tuple[int, str, list[str]]:
+    """Exit code, what was said on stdout, and what on stderr."""
+    async with running("proxy", "sign", *options, environment=environment) as run:
+        code, out = await run.finished()
+    return code, out.decode(), run.said
+
+
+async def test_sign_prints_a_link_that_the_server_takes() -> None:
+    """The address is whole, with every option in it; without the signature it is refused."""
+    async with clip_origin() as (_, url), serving(**SIGNED) as (run, address):
+        code, out, said = await signed(
+            f"{url}?a=1&b=2", "--base", f"{address}/stream", "--quality", "best", "--end", "4",
+            "--on-gap", "skip", "--on-splice", "skip", "--filename", "a b.mp4", "--start", "1",
+            "--audio", "en", "--expires-in", "60",
+        )  # fmt: skip
+        assert (code, said, out.count("\n")) == (0, [], 1)
+        link = out.strip()
+        assert "&key_id=new&" in link
+        target = link.removeprefix(address)
+        reply = await ask(address, target)
+        assert (reply.status, reply.ended) == (200, "complete")
+        assert reply.header("content-disposition") == 'attachment; filename="a b.mp4"'
+        assert (await ask(address, target.replace("end=4", "end=5"))).status == 403
+        assert (await ask(address, stream_target(url))).status == 403
+        assert not [line for line in run.said if "canary" in line]
+
+
+async def test_sign_without_base_leads_to_the_server_of_the_configuration() -> None:
+    """The default is where `serve` listens, by the same configuration."""
+    changes = {"REMUXD_SERVER__PORT": "9000", "REMUXD_SERVER__BASE_PATH": "/media"}
+    code, out, _ = await signed("http://a.example/b", environment={**SIGNED, **changes})
+    assert code == 0
+    assert out.startswith("http://127.0.0.1:9000/media/stream?expires=")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "code", "named"),
+    [
+        (["http://a/b"], {}, 78, "security.signing_keys"),
+        (["http://a/b"], {"REMUXD_SECURITY__SIGNING_KEYS": "a:canary"}, 78, "'a'"),
+        (["ftp://a/b"], SIGNED, 1, "`url`"),
+        (["http://a/b", "--quality", "huge"], SIGNED, 1, "`quality`"),
+        (["http://a/b", "--expires-in", "86401"], SIGNED, 2, "security.signature_lifetime_s"),
+        (["http://a/b", "--expires-in", "0"], SIGNED, 2, "--expires-in"),
+        (["http://a/b", "--base", "http://p/stream?a=b"], SIGNED, 2, "--base"),
+        (["http://a/b", "--base", "/stream"], SIGNED, 2, "--base"),
+    ],
+)
+async def test_sign_refuses_what_no_server_would_take(
+    options: list[str], environment: dict[str, str], code: int, named: str
+) -> None:
+    """What is wrong is told when signing, not to whom the link is given; no secret is shown."""
+    ended, out, said = await signed(*options, environment=environment)
+    assert (ended, out) == (code, "")
+    assert named in "\n".join(said)
+    assert "canary" not in "\n".join(said)
 
 
 # -- save ------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from proxy.fetch.settings import Settings as FetchSettings
 from tests.conftest import REPOSITORY
 
 SECRET = "canary-b1946ac9"
+LONG_SECRET = SECRET * 3
 
 
 @pytest.fixture(autouse=True)
@@ -125,6 +126,13 @@ def test_load_ignores_variables_of_others(monkeypatch: pytest.MonkeyPatch) -> No
         ("[upstream]\nca_file = '/nowhere.pem'\n", "ca_file"),
         ("[limits]\nstreams = 0\n", "limits.streams"),
         ("[limits]\nidle_client_s = 0\n", "limits.idle_client_s"),
+        (
+            "[security]\nsigning_keys = { old = 'short' }\n",
+            "security.signing_keys: the secret of 'old'",
+        ),
+        ("[security]\nsigning_keys = ['short']\n", "security.signing_keys"),
+        ("[security]\nsigning_keys = { a = { b = 'c' } }\n", "security.signing_keys"),
+        ("[security]\nrequire_signature = true\n", "security.signing_keys"),
         ("[memory]\nbudget_bytes = 10\n", "memory.budget_bytes"),
         ("[log]\nlevel = 'loud'\n", "log.level"),
         ("[server\n", "config.toml"),
@@ -174,6 +182,10 @@ def test_load_of_a_file_that_is_not_there(tmp_path: Path) -> None:
     "text",
     [
         f"[security]\noperator_token = ['{SECRET}']\n",
+        f"[security]\nsigning_keys = {{ a = '{SECRET}' }}\n",
+        f"[security]\nsigning_keys = ['{LONG_SECRET}']\n",
+        f"[security]\nsigning_keys = {{ '{LONG_SECRET}' = 'a' }}\n",
+        f"[security]\nsigning_keys = {{ a = ['{LONG_SECRET}'] }}\n",
         f"[upstream]\nproxy = 'socks5://user:{SECRET}@x'\n",
         f"[upstream.headers]\n'a.example' = '{SECRET}'\n",
         f'[upstream.headers.\'a.example\']\n"X-A" = "{SECRET}\\r\\nX-B: 1"\n',
@@ -185,7 +197,9 @@ def test_load_never_shows_a_value(tmp_path: Path, text: str) -> None:
         Config.load(written(tmp_path, text))
     assert SECRET not in str(caught.value)
     secret = {"proxy": f"http://u:{SECRET}@x:1", "headers": {"a": {"B": SECRET}}}
-    assert SECRET not in repr(Config(upstream=secret))  # type: ignore[arg-type]
+    keys = {"signing_keys": {"a": LONG_SECRET}}
+    config = Config(upstream=secret, security=keys)  # type: ignore[arg-type]
+    assert SECRET not in repr(config) + repr(config.app_settings())
 
 
 def test_check_may_serve_refuses_an_open_relay_by_omission() -> None:
@@ -214,13 +228,45 @@ def test_check_may_serve_takes_hosts_or_the_open_relay(tmp_path: Path) -> None:
     assert config.fetch_settings().policy.allowed_hosts == ("*",)
 
 
+def test_check_may_serve_takes_signatures(tmp_path: Path) -> None:
+    """Where every link is signed any host may be named, or none; keys alone are not enough."""
+    keys = f"[security]\nsigning_keys = {{ b = '{LONG_SECRET}', a = '{LONG_SECRET}' }}\n"
+    required = keys + "require_signature = true\n"
+    for hosts in ("", "[upstream]\nallowed_hosts = ['*']\n"):
+        config = Config.load(written(tmp_path, required + hosts))
+        config.check_may_serve()
+        assert config.fetch_settings().policy.allowed_hosts == ("*",)
+        with pytest.raises(ConfigError, match="require_signature"):
+            Config.load(written(tmp_path, keys + hosts)).check_may_serve()
+    assert list(config.signing_settings().keys) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"b:{LONG_SECRET}, a:{LONG_SECRET}:",
+        f'["b:{LONG_SECRET}", "a:{LONG_SECRET}:"]',
+        f'{{"b": "{LONG_SECRET}", "a": "{LONG_SECRET}:"}}',
+    ],
+)
+def test_load_takes_keys_from_the_environment(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    """Keys may be a table in JSON, or ids and secrets with a colon between them, in order."""
+    monkeypatch.setenv("REMUXD_SECURITY__SIGNING_KEYS", value)
+    keys = Config.load().signing_settings().keys
+    assert list(keys.items()) == [("b", LONG_SECRET), ("a", LONG_SECRET + ":")]
+
+
+def test_load_refuses_a_key_id_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two secrets with one id none is quietly left out."""
+    monkeypatch.setenv("REMUXD_SECURITY__SIGNING_KEYS", f"a:{LONG_SECRET},a:{LONG_SECRET}b")
+    with pytest.raises(ConfigError, match=r"security\.signing_keys"):
+        Config.load()
+
+
 @pytest.mark.parametrize(
     ("section", "line"),
     [
         ("server", "workers = 2"),
-        ("security", "signing_keys = ['a']"),
-        ("security", "signing_keys = { a = { b = 'c' } }"),
-        ("security", "require_signature = true"),
         ("security", "operator_token = 'a'"),
     ],
 )

@@ -67,7 +67,7 @@ ROOMS = {
     "saving": Room(),
     "config": Room(
         proxy=("errors", "logs", "app", "admission", "pipeline", "fetch.settings",
-               "guard.addresses", "hls.lines"),
+               "guard.addresses", "guard.signing", "hls.lines"),
         foreign=("pydantic", "pydantic_settings"),
     ),
     "wiring": Room(proxy=("*",)),
