@@ -40,12 +40,6 @@ class InvalidRequest(ProxyError):
     public = "The request is malformed."
 
 
-class Unauthorized(ProxyError):
-    status = 401
-    code = "unauthorized"
-    public = "This needs credentials."
-
-
 class Forbidden(ProxyError):
     """The host, the address or the signature is not allowed.  All refusals of addresses read alike,
     so that the proxy cannot be used to find out what listens where; so do those of signatures."""
@@ -131,10 +125,41 @@ class SourceTimeout(ProxyError):
     public = "The source took too long."
 
 
+class HeadersTimeout(SourceTimeout):
+    """From the first address of a request, over its redirects, to the headers of the answer."""
+
+    code = "headers_timeout"
+    public = "The source took too long to begin its answer."
+
+
+class TooManyRedirects(SourceUnavailable):
+    code = "too_many_redirects"
+    public = "The source leads from one address to the next, and to none in the end."
+
+
 class SourceTooLarge(ProxyError):
+    """More bytes than a page may have; what has a limit of its own has a class of its own."""
+
     status = 502
     code = "source_too_large"
     public = "The source is larger than the proxy reads."
+
+
+class PlaylistTooLarge(SourceTooLarge):
+    code = "playlist_too_large"
+    public = "A playlist of the source has more bytes than the proxy reads."
+
+
+class SegmentTooLarge(SourceTooLarge):
+    """By its announced length, by the range asked for, or by what came."""
+
+    code = "segment_too_large"
+    public = "A segment of the source has more bytes than the proxy reads."
+
+
+class InitSectionTooLarge(SourceTooLarge):
+    code = "init_section_too_large"
+    public = "An init section of the source has more bytes than the proxy reads."
 
 
 class KeyUnavailable(ProxyError):
@@ -145,11 +170,16 @@ class KeyUnavailable(ProxyError):
     public = "The key that opens the source could not be had."
 
 
+class KeyTooLarge(KeyUnavailable):
+    code = "key_too_large"
+    public = "What should be the key of the source has more bytes than the proxy reads."
+
+
 # -- the playlist ----------------------------------------------------------------------------------
 
 
 class PlaylistError(ProxyError):
-    """Malformed or empty; the message names the line."""
+    """Malformed or empty.  The message names the line, never shows it, and stands in the answer."""
 
     status = 502
     code = "playlist_error"
@@ -160,7 +190,8 @@ class PlaylistError(ProxyError):
     ) -> None:
         if line is not None:
             message = f"line {line}: {message}"
-        super().__init__(message, detail=detail or (f"The playlist is malformed: {message}."))
+        told = f"{self.public.removesuffix('.')}: {message}." if message else self.public
+        super().__init__(message, detail=detail or told)
         self.line = line
 
 
@@ -172,6 +203,60 @@ class NotAPlaylist(PlaylistError):
 
     def __init__(self, message: str = "", *, line: int | None = None) -> None:
         super().__init__(message, line=line, detail=self.public)
+
+
+class NestedPlaylist(PlaylistError):
+    """Multivariant playlists lead to media playlists (RFC 8216bis 4.1): deeper would be a loop."""
+
+    code = "nested_playlist"
+    public = "A multivariant playlist leads to another one."
+
+
+class LineTooLong(PlaylistError):
+    code = "line_too_long"
+    public = "A line of the playlist is too long."
+
+
+class TooManyLines(PlaylistError):
+    code = "too_many_lines"
+    public = "The playlist has too many lines."
+
+
+class TooManySegments(PlaylistError):
+    code = "too_many_segments"
+    public = "The playlist has too many segments."
+
+
+class TooManyVariants(PlaylistError):
+    code = "too_many_variants"
+    public = "The playlist has too many variants."
+
+
+class TooManyRenditions(PlaylistError):
+    code = "too_many_renditions"
+    public = "The playlist has too many renditions."
+
+
+class TooManyKeys(PlaylistError):
+    code = "too_many_keys"
+    public = "The playlist has too many keys."
+
+
+class TooManyInitSections(PlaylistError):
+    code = "too_many_init_sections"
+    public = "The playlist has too many init sections."
+
+
+class TooManyAttributes(PlaylistError):
+    code = "too_many_attributes"
+    public = "The playlist has too many attributes."
+
+
+class PlaylistExpandsTooFar(PlaylistError):
+    """Small text, large meaning: relative addresses made absolute, variables written out."""
+
+    code = "playlist_expands_too_far"
+    public = "The addresses and variables of the playlist grow too long."
 
 
 class NoVideoFound(ProxyError):
@@ -192,14 +277,6 @@ class EncryptedSource(ProxyError):
     status = 422
     code = "encrypted_source"
     public = "The source is encrypted in a way the proxy does not open."
-
-
-class NotSupportedYet(ProxyError):
-    """A feature of HLS that is not built yet; `detail` names the tag."""
-
-    status = 422
-    code = "not_supported_yet"
-    public = "The playlist uses a feature that is not supported yet."
 
 
 # -- the media -------------------------------------------------------------------------------------
@@ -236,6 +313,14 @@ class RemuxFailed(ProxyError):
 
 
 # -- after the first byte --------------------------------------------------------------------------
+
+
+class StreamTooLong(ProxyError):
+    """It has been running for longer than one stream may; only ever the cause of a cut."""
+
+    status = 503
+    code = "stream_too_long"
+    public = "The stream has been running for longer than the proxy lets one run."
 
 
 class StreamAborted(Exception):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from proxy.errors import (
     InvalidRequest,
+    NestedPlaylist,
     NoPlayableVariant,
     NotAPlaylist,
     NoVideoFound,
@@ -210,7 +211,7 @@ def _media_playlist(
         raise NotAPlaylist(f"{len(found.body)} bytes of {found.content_type or 'no type'}")
     media = parse_playlist(found.body, found.url, imports=imports, limits=limits.text)
     if isinstance(media, MultivariantPlaylist):
-        raise PlaylistError("a multivariant playlist leads to another one")
+        raise NestedPlaylist
     return media
 
 

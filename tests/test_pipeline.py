@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from proxy.errors import (
     CorruptMedia,
     EncryptedSource,
+    HeadersTimeout,
     InvalidRequest,
     KeyUnavailable,
     NoPlayableVariant,
@@ -169,7 +170,7 @@ FAULTS: list[tuple[str, Fault, type[ProxyError]]] = [
     ("/main.m3u8", Status(500), SourceUnavailable),
     ("/main.m3u8", Reset(), SourceUnavailable),
     ("/main.m3u8", Truncate(20), SourceUnavailable),
-    ("/main.m3u8", Stall(), SourceTimeout),
+    ("/main.m3u8", Stall(), HeadersTimeout),
     ("/main.m3u8", Replace(PAGE), NoVideoFound),
     ("/main.m3u8", Replace(b"\n\n" + PAGE, content_type="text/plain"), NoVideoFound),
     ("/main.m3u8", Replace(b""), PlaylistError),

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Literal
 
-from proxy.errors import SourceTooLarge
-from proxy.fetch.faults import FOREIGN, TimedOut, Unavailable, What, translate
+from proxy.fetch.faults import FOREIGN, TimedOut, Unavailable, What, too_large, translate
 from proxy.guard.redaction import redact
 
 if TYPE_CHECKING:
@@ -139,7 +138,7 @@ class Body:
     async def read(self) -> bytes:
         """Wait for the next chunk; `b""` is the end, and then everything announced has come.
 
-        Raises `SourceUnavailable`, `SourceTimeout` or `SourceTooLarge`.
+        Raises `SourceUnavailable`, `SourceTimeout`, or what `faults.too_large` gives.
         """
         chunk = await self._next()
         while self._skip and chunk:
@@ -151,7 +150,8 @@ class Body:
             chunk = chunk[: len(chunk) - (self.received - self._cut_at)]
             self.received = self._cut_at
         if self.received > self._max_bytes:
-            raise SourceTooLarge(f"{self._what} {self._url} is larger than {self._max_bytes} bytes")
+            message = f"{self._what} {self._url} is larger than {self._max_bytes} bytes"
+            raise too_large(self._what, message)
         if not chunk and self.length is not None and self.received != self.length:
             raise Unavailable(
                 f"{self._what} {self._url}: {self.received} of {self.length} bytes came"

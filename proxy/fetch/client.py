@@ -38,10 +38,10 @@ from aiohttp.abc import AbstractResolver
 from multidict import CIMultiDict
 from yarl import URL
 
-from proxy.errors import Forbidden, ProxyError, SourceTooLarge
+from proxy.errors import Forbidden, ProxyError, TooManyRedirects
 from proxy.fetch.body import Body
 from proxy.fetch.decode import IDENTITY, Decoder
-from proxy.fetch.faults import FOREIGN, Unavailable, What, bad_status, translate
+from proxy.fetch.faults import FOREIGN, Unavailable, What, bad_status, too_large, translate
 from proxy.fetch.listeners import OwnListeners
 from proxy.fetch.ranges import part_of, range_header, validator_of
 from proxy.fetch.retry import retrying
@@ -100,7 +100,7 @@ class Fetcher:
         """Fetch a whole body of at most `max_bytes`, retrying what may pass.
 
         Raises `SourceNotFound` (404 and 410 of a playlist or page), `SourceUnavailable`,
-        `SourceTimeout`, `SourceTooLarge` or `Forbidden`.
+        `SourceTimeout`, `Forbidden`, or what `faults.too_large` gives.
         """
         settings = self.settings
         attempts = settings.key_attempts if what == "key" else settings.playlist_attempts
@@ -134,7 +134,7 @@ class Fetcher:
         if max_bytes is None:
             max_bytes = self.settings.segment_bytes
         if byte_range is not None and byte_range.length > max_bytes:
-            raise SourceTooLarge(f"{what} {redact(url)}: a range of {byte_range.length} bytes")
+            raise too_large(what, f"{what} {redact(url)}: a range of {byte_range.length} bytes")
         headers = range_header(byte_range, offset=offset, validator=validator)
         loop = asyncio.get_running_loop()
         began_s = loop.time()
@@ -145,7 +145,7 @@ class Fetcher:
             if coding not in IDENTITY and (what in {"segment", "map"} or "Range" in headers):
                 raise Unavailable(f"{what} {redact(url)}: it came in a content coding")
             if max(part.skip + (part.length or 0), part.total or 0) > max_bytes:
-                raise SourceTooLarge(f"{what} {redact(url)} is larger than {max_bytes} bytes")
+                raise too_large(what, f"{what} {redact(url)} is larger than {max_bytes} bytes")
             body = Body(
                 response,
                 loop=loop,
@@ -185,7 +185,7 @@ class Fetcher:
         began_s = time.monotonic()
         async with self.open(url, what=what, byte_range=byte_range, max_bytes=max_bytes) as body:
             name = f"{what} {redact(url)}"
-            decoder = Decoder(body.content_encoding, max_bytes=max_bytes, name=name)
+            decoder = Decoder(body.content_encoding, max_bytes=max_bytes, what=what, name=name)
             while chunk := await body.read():
                 decoder.feed(chunk)
             return Resource(
@@ -209,7 +209,7 @@ class Fetcher:
         except (ProxyError, *FOREIGN) as error:
             if refusals:
                 raise Forbidden(f"{what} {redact(url)}: {refusals[0]}") from None
-            raise translate(error, url, what=what) from None
+            raise translate(error, url, what=what, before_headers=True) from None
         finally:
             _refusals.reset(token)
         if response.status not in {200, 206} and not (response.status == 416 and offset):
@@ -256,9 +256,7 @@ class Fetcher:
                 return response
             response.close()
             target = target.join(_parsed(location, what=what))
-        raise Unavailable(
-            f"{what} {redact(url)}: more than {settings.redirects} redirects", retryable=False
-        )
+        raise TooManyRedirects(f"{what} {redact(url)}: more than {settings.redirects} redirects")
 
     def _checked(self, target: URL, what: What) -> dict[str, str]:
         """Check an address before anything is done for it; give the headers of its scope."""

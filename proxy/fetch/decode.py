@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import zlib
 
-from proxy.errors import SourceTooLarge
-from proxy.fetch.faults import Unavailable
+from proxy.fetch.faults import Unavailable, What, too_large
 
 __all__ = ["IDENTITY", "Decoder"]
 
@@ -21,15 +20,16 @@ class Decoder:
     """Unpack one body by RFC 9110 section 8.4.1; `feed` chunks, then `finish`.
 
     `coding` is the Content-Encoding in lower case.  Raises `SourceUnavailable` for a coding that is
-    not known here and for damaged data, `SourceTooLarge` beyond `max_bytes`.
+    not known here and for damaged data, `faults.too_large` beyond `max_bytes`.
     """
 
-    def __init__(self, coding: str, *, max_bytes: int, name: str) -> None:
+    def __init__(self, coding: str, *, max_bytes: int, what: What, name: str) -> None:
         if coding not in IDENTITY | _KNOWN:
             raise Unavailable(f"{name}: it came in a content coding we do not read")
         self._plain = coding in IDENTITY
         self._deflate = coding == "deflate"
         self._max_bytes = max_bytes
+        self._what = what
         self._name = name
         self._parts: list[bytes] = []
         self._size = 0
@@ -74,5 +74,5 @@ class Decoder:
     def _keep(self, part: bytes) -> None:
         self._size += len(part)
         if self._size > self._max_bytes:
-            raise SourceTooLarge(f"{self._name} is larger than {self._max_bytes} bytes")
+            raise too_large(self._what, f"{self._name} is larger than {self._max_bytes} bytes")
         self._parts.append(part)

@@ -21,9 +21,15 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.errors import (
     Forbidden,
+    HeadersTimeout,
+    InitSectionTooLarge,
+    KeyTooLarge,
+    PlaylistTooLarge,
     ProxyError,
+    SegmentTooLarge,
     SourceNotFound,
     SourceTimeout,
+    SourceTooLarge,
     SourceUnavailable,
 )
 from proxy.guard.redaction import redact
@@ -31,14 +37,24 @@ from proxy.guard.redaction import redact
 __all__ = [
     "FOREIGN",
     "Attempted",
+    "HeadersLate",
     "Missing",
     "TimedOut",
     "Unavailable",
     "bad_status",
+    "too_large",
     "translate",
 ]
 
 What = Literal["playlist", "page", "key", "map", "segment"]
+
+_TOO_LARGE: dict[What, type[ProxyError]] = {
+    "playlist": PlaylistTooLarge,
+    "page": SourceTooLarge,
+    "key": KeyTooLarge,
+    "map": InitSectionTooLarge,
+    "segment": SegmentTooLarge,
+}
 
 # What the client raises, on its own account or from below; uvloop has RuntimeErrors of its own for
 # connects, and names that cannot be encoded are UnicodeErrors.  Anything else is a bug of ours.
@@ -82,6 +98,17 @@ class TimedOut(Attempted, SourceTimeout):
     retryable = True
 
 
+class HeadersLate(Attempted, HeadersTimeout):
+    """The headers of one answer took too long."""
+
+    retryable = True
+
+
+def too_large(what: What, message: str) -> ProxyError:
+    """Return the error for a body that has more bytes than its kind may have."""
+    return _TOO_LARGE[what](message)
+
+
 def bad_status(
     status: int, url: str, *, what: What, retry_after: str | None
 ) -> Missing | Unavailable:
@@ -99,13 +126,17 @@ def bad_status(
     )
 
 
-def translate(error: Exception, url: str, *, what: What) -> ProxyError:
+def translate(
+    error: Exception, url: str, *, what: What, before_headers: bool = False
+) -> ProxyError:
     """Turn what one attempt raised, one of `FOREIGN` or one of ours already, into one of ours."""
     if isinstance(error, ProxyError):
         return error
     where = f"{what} {redact(url)}"
     if isinstance(error, TimeoutError):  # all of aiohttp's are
-        return TimedOut(f"{where}: too slow ({type(error).__name__})")
+        connected = not isinstance(error, aiohttp.ConnectionTimeoutError)
+        kind = HeadersLate if before_headers and connected else TimedOut
+        return kind(f"{where}: too slow ({type(error).__name__})")
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):
         return Forbidden(f"{where}: malformed address")
     return Unavailable(f"{where}: {_said(error)}", retryable=_may_pass(error))

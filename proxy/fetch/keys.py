@@ -140,7 +140,7 @@ class KeyRing:
     async def _read(self, uri: str) -> bytes:
         try:
             found = await self._fetcher.read(uri, max_bytes=RESPONSE_BYTES, what="key")
-        except Forbidden:  # the guard's refusals read alike, whatever was to be fetched
+        except (Forbidden, KeyUnavailable):  # the guard's refusals read alike, whatever it was for
             raise
         except ProxyError as error:
             raise KeyUnavailable(str(error), retry_after_s=error.retry_after_s) from error

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from proxy.errors import PlaylistError
+from proxy.errors import LineTooLong, PlaylistError, TooManyLines, TooManySegments
 
 __all__ = [
     "Limits",
@@ -31,7 +31,7 @@ _DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,20}(?:\.[0-9]*)?|\.[0-9]+)")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How much of everything a playlist may have; one more is a `PlaylistError`.
+    """How much of everything a playlist may have; one more is a `PlaylistError` of its own class.
 
     They are there for texts made to hurt: no real playlist comes near them.
     """
@@ -80,19 +80,24 @@ def read_lines(text: bytes | str, limits: Limits) -> list[Line]:
     is cut at carriage returns.
 
     Raises:
-        PlaylistError: not the beginning of a playlist, too many lines, or a line too long.
+        PlaylistError: not the beginning of a playlist.
+        TooManyLines, TooManySegments, LineTooLong: of them, before they are cut.
     """
     body = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
     if not looks_like_playlist(body):
         raise PlaylistError("neither #EXTM3U nor another tag of HLS stands here", line=1)
     separator = "\n" if b"\n" in body else "\r"
     if body.count(separator.encode()) >= limits.lines:
-        raise PlaylistError(f"more than {limits.lines} lines", line=limits.lines + 1)
+        raise TooManyLines(f"more than {limits.lines}", line=limits.lines + 1)
+    if (
+        body.count(b"\n#EXTINF:") > limits.segments
+    ):  # a text of numbered lines takes 30 times as much
+        raise TooManySegments(f"more than {limits.segments}")
     decoded = body.removeprefix(_BYTE_ORDER_MARK).decode("utf-8", "replace")
     lines: list[Line] = []
     for number, raw in enumerate(decoded.split(separator), 1):
         if len(raw) > limits.line_chars:
-            raise PlaylistError(f"more than {limits.line_chars} characters", line=number)
+            raise LineTooLong(f"more than {limits.line_chars} characters", line=number)
         line = raw.strip()
         if line.startswith("#EXT"):
             tag, _, value = line[1:].partition(":")

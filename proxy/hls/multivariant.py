@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from proxy.errors import PlaylistError
+from proxy.errors import PlaylistError, TooManyRenditions, TooManyVariants
 from proxy.hls.lines import Line, decimal_number
 from proxy.hls.model import Key, MultivariantPlaylist, Rendition, Variant
-from proxy.hls.tags import Context, TagReader, is_yes, malformed
+from proxy.hls.tags import Context, TagReader, is_yes
 
 __all__ = ["MultivariantReader"]
 
@@ -64,9 +64,7 @@ class MultivariantReader(TagReader):
         if self._stream is None:
             return
         if len(self._variants) >= self._context.limits.variants:
-            raise PlaylistError(
-                f"more than {self._context.limits.variants} variants", line=line.number
-            )
+            raise TooManyVariants(f"more than {self._context.limits.variants}", line=line.number)
         address = self._address(self._substitute(line.value, line), line)
         self._variants.append(_variant(self._stream, address))
         self._stream = None
@@ -74,7 +72,8 @@ class MultivariantReader(TagReader):
     def _on_i_frame_stream_inf(self, line: Line) -> None:
         """Take an I-frame stream (4.4.6.3), or a stream of thumbnails, which comes in its shape."""
         if len(self._i_frame_variants) >= self._context.limits.variants:
-            raise malformed(line, f"is one of more than {self._context.limits.variants}")
+            limit = self._context.limits.variants
+            raise TooManyVariants(f"more than {limit} for trick play", line=line.number)
         attributes = self._attributes(line)
         uri = attributes.get("uri")
         if uri:
@@ -82,7 +81,8 @@ class MultivariantReader(TagReader):
 
     def _on_media(self, line: Line) -> None:
         if len(self._renditions) >= self._context.limits.renditions:
-            raise malformed(line, f"is one of more than {self._context.limits.renditions}")
+            limit = self._context.limits.renditions
+            raise TooManyRenditions(f"more than {limit}", line=line.number)
         attributes = self._attributes(line)
         uri = attributes.get("uri")
         self._renditions.append(

@@ -11,7 +11,7 @@ import re
 from dataclasses import replace
 from typing import Literal
 
-from proxy.errors import PlaylistError
+from proxy.errors import PlaylistError, TooManyInitSections, TooManySegments
 from proxy.hls.lines import Line, decimal_number, whole_number
 from proxy.hls.model import ByteRange, InitSection, Key, MediaPlaylist, Segment
 from proxy.hls.tags import Context, TagReader, malformed
@@ -179,7 +179,8 @@ class MediaReader(TagReader):
         known = self._init_sections.get((line.value, self._key_in_force))
         if known is None:
             if len(self._init_sections) >= self._context.limits.init_sections:
-                raise malformed(line, f"is one of more than {self._context.limits.init_sections}")
+                limit = self._context.limits.init_sections
+                raise TooManyInitSections(f"more than {limit}", line=line.number)
             attributes = self._attributes(line)
             uri = attributes.get("uri")
             if not uri:
@@ -204,9 +205,7 @@ class MediaReader(TagReader):
             return
         index = len(self._segments)
         if index >= self._context.limits.segments:
-            raise PlaylistError(
-                f"more than {self._context.limits.segments} segments", line=line.number
-            )
+            raise TooManySegments(f"more than {self._context.limits.segments}", line=line.number)
         address = self._address(self._substitute(line.value, line), line)
         duration_s = self._target_duration_s if self._duration_s is None else self._duration_s
         if duration_s is None:

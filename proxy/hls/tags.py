@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urljoin, urlsplit
 
-from proxy.errors import PlaylistError
+from proxy.errors import PlaylistError, PlaylistExpandsTooFar, TooManyAttributes, TooManyKeys
 from proxy.hls.lines import Limits, Line, decimal_number, whole_number
 from proxy.hls.model import Key, Start
 
@@ -111,9 +111,8 @@ class TagReader:
         items = self._context.split_attributes(line.value)
         self._attributes_left -= len(items)
         if self._attributes_left < 0:
-            raise PlaylistError(
-                f"more than {self._context.limits.attributes} attributes", line=line.number
-            )
+            limit = self._context.limits.attributes
+            raise TooManyAttributes(f"more than {limit}", line=line.number)
         return {name: self._substitute(value, line) for name, value in items}
 
     def _substitute(self, text: str, line: Line) -> str:
@@ -146,7 +145,8 @@ class TagReader:
     def _spend(self, chars: int, line: Line) -> None:
         self._expanded_chars_left -= chars
         if self._expanded_chars_left < 0:
-            raise PlaylistError("addresses and variables grow too long", line=line.number)
+            limit = self._context.limits.expanded_chars
+            raise PlaylistExpandsTooFar(f"more than {limit} characters", line=line.number)
 
     def _key(self, line: Line) -> Key | None:
         """Read EXT-X-KEY (4.4.4.4) or EXT-X-SESSION-KEY; None for METHOD=NONE.
@@ -157,7 +157,7 @@ class TagReader:
         if line.value in self._keys:
             return self._keys[line.value]
         if len(self._keys) >= self._context.limits.keys:
-            raise malformed(line, f"is one of more than {self._context.limits.keys} keys")
+            raise TooManyKeys(f"more than {self._context.limits.keys}", line=line.number)
         attributes = self._attributes(line)
         method = attributes.get("method", "").upper()
         if not method:

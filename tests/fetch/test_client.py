@@ -3,16 +3,19 @@
 import asyncio
 import os
 import time
+from typing import Literal
 
 import pytest
 
 from proxy.errors import (
     Forbidden,
     ProxyError,
+    SegmentTooLarge,
     SourceNotFound,
     SourceTimeout,
     SourceTooLarge,
     SourceUnavailable,
+    TooManyRedirects,
 )
 from proxy.fetch import Body, Fetcher
 from proxy.fetch.faults import Attempted
@@ -310,9 +313,17 @@ async def test_read_unknown_name() -> None:
             await playlist(fetcher, "http://nowhere.invalid/a.m3u8")
 
 
-@pytest.mark.parametrize("fault", [Stall(), Stall(0), Stall(100), SlowHeaders(0.05)])
-async def test_read_too_slow(fault: Fault) -> None:
-    """Silence and dripping headers are time-outs."""
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        (Stall(), "headers_timeout"),
+        (SlowHeaders(0.05), "headers_timeout"),
+        (Stall(0), "source_timeout"),
+        (Stall(100), "source_timeout"),
+    ],
+)
+async def test_read_too_slow(fault: Fault, code: str) -> None:
+    """Silence and dripping headers are time-outs; those before the body have their own code."""
     settings = quick(
         connect_timeout_s=0.1,
         tls_timeout_s=0.0,
@@ -323,8 +334,9 @@ async def test_read_too_slow(fault: Fault) -> None:
     async with Origin() as origin, Fetcher(settings) as fetcher:
         url = origin.add("/a.m3u8", TEXT)
         origin.fault("/a.m3u8", fault)
-        with pytest.raises(SourceTimeout):
+        with pytest.raises(SourceTimeout) as raised:
             await playlist(fetcher, url)
+        assert (raised.value.status, raised.value.code) == (504, code)
         assert len(origin.requests) == 2
 
 
@@ -391,17 +403,42 @@ async def test_open_too_large(framing: str) -> None:
     async with Origin() as origin, Fetcher(quick()) as fetcher:
         url = origin.add("/a.ts", CLIP, framing=framing)  # type: ignore[arg-type]
         assert await clip(fetcher, url, max_bytes=len(CLIP)) == CLIP
-        with pytest.raises(SourceTooLarge):
+        with pytest.raises(SegmentTooLarge):
             await clip(fetcher, url, max_bytes=len(CLIP) - 1)
         if framing == "length":
             assert origin.requests[-1].sent_bytes <= len(CLIP)
+
+
+@pytest.mark.parametrize(
+    ("what", "code"),
+    [
+        ("playlist", "playlist_too_large"),
+        ("page", "source_too_large"),
+        ("key", "key_too_large"),
+        ("map", "init_section_too_large"),
+    ],
+)
+async def test_read_too_large(what: Literal["playlist", "page", "key", "map"], code: str) -> None:
+    """Each kind of body has its own code for too many bytes, announced, counted or unpacked."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        origin.add("/announced", TEXT)
+        origin.fault("/counted", Endless())
+        origin.add("/unpacked", TEXT)
+        origin.fault("/unpacked", Gzip())
+        for path in ("/announced", "/counted", "/unpacked"):
+            if (what, path) == ("map", "/unpacked"):
+                continue  # media in a content coding are refused as such
+            with pytest.raises(ProxyError) as raised:
+                await fetcher.read(origin.at(path), max_bytes=len(TEXT) - 1, what=what)
+            assert (raised.value.status, raised.value.code) == (502, code)
+            assert len(origin.asked(path)) == 1
 
 
 async def test_open_cap_of_settings() -> None:
     """Segments have the cap of the settings."""
     async with Origin() as origin, Fetcher(quick(segment_bytes=1000)) as fetcher:
         url = origin.add("/a.ts", CLIP)
-        with pytest.raises(SourceTooLarge):
+        with pytest.raises(SegmentTooLarge):
             async with fetcher.open(url):
                 pass
 
@@ -426,7 +463,7 @@ async def test_open_range_ignored(framing: str) -> None:
         url = origin.add("/a.ts", CLIP, ranges=False, framing=framing)  # type: ignore[arg-type]
         part = ByteRange(offset=100_000, length=50_000)
         assert await clip(fetcher, url, byte_range=part) == CLIP[100_000:150_000]
-        with pytest.raises(SourceTooLarge):
+        with pytest.raises(SegmentTooLarge):
             await clip(fetcher, url, byte_range=part, max_bytes=149_999)
 
 
@@ -473,10 +510,10 @@ async def test_open_range_huge() -> None:
     """A range of 2^63 bytes is refused before anything is asked, one at 2^62 is not read for."""
     async with Origin() as origin, Fetcher(quick()) as fetcher:
         far = origin.add("/far.ts", CLIP, framing="chunked", ranges=False)
-        with pytest.raises(SourceTooLarge):
+        with pytest.raises(SegmentTooLarge):
             await clip(fetcher, far, byte_range=ByteRange(offset=2**62, length=100))
         origin.requests.clear()
-        with pytest.raises(SourceTooLarge):
+        with pytest.raises(SegmentTooLarge):
             await clip(fetcher, origin.at("/a.ts"), byte_range=ByteRange(offset=0, length=2**63))
         assert origin.requests == []
 
@@ -584,7 +621,7 @@ async def test_read_redirect_loop() -> None:
     """Five redirects are followed, a sixth is not, and a loop is not tried again."""
     async with Origin() as origin, Fetcher(quick()) as fetcher:
         origin.fault("/a", Redirect("/a"))
-        with pytest.raises(SourceUnavailable, match="redirects"):
+        with pytest.raises(TooManyRedirects, match="more than 5"):
             await playlist(fetcher, origin.at("/a"))
         assert len(origin.requests) == 6
 

@@ -12,7 +12,7 @@ TEXT = b"".join(b"#EXTINF:4,\nsegment-%d.ts\n" % number for number in range(500)
 
 
 def decoded(coding: str, data: bytes, *, step: int = 1000, max_bytes: int = 1_000_000) -> bytes:
-    decoder = Decoder(coding, max_bytes=max_bytes, name="playlist")
+    decoder = Decoder(coding, max_bytes=max_bytes, what="playlist", name="playlist")
     for at in range(0, len(data), step):
         decoder.feed(data[at : at + step])
     return decoder.finish()
@@ -72,13 +72,13 @@ def test_decode_damaged() -> None:
 def test_decode_unknown_coding(coding: str) -> None:
     """What cannot be read is refused before a byte of it is."""
     with pytest.raises(SourceUnavailable, match="content coding"):
-        Decoder(coding, max_bytes=1, name="playlist")
+        Decoder(coding, max_bytes=1, what="playlist", name="playlist")
 
 
 def test_decode_bomb() -> None:
     """Unpacking stops one byte above the limit, in the middle of a chunk."""
     bomb = gzip.compress(bytes(50_000_000))
-    decoder = Decoder("gzip", max_bytes=100_000, name="playlist")
+    decoder = Decoder("gzip", max_bytes=100_000, what="playlist", name="playlist")
     with pytest.raises(SourceTooLarge):
         decoder.feed(bomb)
 

@@ -9,10 +9,10 @@ import pytest
 from proxy.errors import (
     EncryptedSource,
     Forbidden,
+    KeyTooLarge,
     KeyUnavailable,
     ProxyError,
     SourceTimeout,
-    SourceTooLarge,
     SourceUnavailable,
 )
 from proxy.fetch import Fetcher, Settings
@@ -189,8 +189,6 @@ FAILURES: dict[str, tuple[Fault, type[ProxyError] | None]] = {
     "half an answer": (Hangup(after_bytes=8), SourceUnavailable),
     "stall": (Stall(), SourceTimeout),
     "stall half way": (Stall(after_bytes=8), SourceTimeout),
-    "endless": (Endless(), SourceTooLarge),
-    "1025 bytes": (Replace(bytes(1025)), SourceTooLarge),
     "1024 bytes": (Replace(bytes(1024)), None),
     "hexadecimal": (Replace(SECRET.hex().encode()), None),
     "line feed": (Replace(SECRET + b"\n"), None),
@@ -220,6 +218,18 @@ async def test_get_failure(failure: str) -> None:
         assert f"127.0.0.1:{origin.port}/key" in shown
         assert TOKEN not in shown
         assert SECRET.decode() not in shown
+
+
+@pytest.mark.parametrize("fault", [Endless(), Replace(bytes(1025))])
+async def test_get_too_large(fault: Fault) -> None:
+    """More than 1 KiB is not read, and has a code of its own."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher, KeyRing(fetcher) as keys:
+        origin.fault("/key", fault)
+        with pytest.raises(KeyTooLarge) as raised:
+            await keys.get(aes(origin.at(f"/key?token={TOKEN}")))
+        assert (raised.value.status, raised.value.code) == (502, "key_too_large")
+        assert TOKEN not in str(raised.value)
+        assert len(origin.requests) == 1
 
 
 async def test_get_retried() -> None:

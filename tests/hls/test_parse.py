@@ -297,30 +297,66 @@ def test_parse_playlist_takes_no_time(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("limits", "text", "line"),
+    ("limits", "text", "line", "code"),
     [
-        (Limits(lines=2), media_text(["a.ts"]), 3),
-        (Limits(line_chars=30), media_text(["a.ts" * 8]), 5),
-        (Limits(segments=1), media_text(["a.ts", "b.ts"]), 7),
-        (Limits(attributes=1), media_text(["a.ts"], head=["#EXT-X-MAP:URI=a,X=b"]), 4),
-        (Limits(keys=1), media_text(["a"], head=["#EXT-X-KEY:METHOD=A", "#EXT-X-KEY:METHOD=B"]), 5),
+        (Limits(lines=2), media_text(["a.ts"]), 3, "too_many_lines"),
+        (Limits(line_chars=30), media_text(["a.ts" * 8]), 5, "line_too_long"),
+        (Limits(segments=1), media_text(["a.ts", "b.ts"]), None, "too_many_segments"),
+        (
+            Limits(segments=1),
+            media_text(["a.ts", "b.ts"]).replace("#EXTINF", " #EXTINF"),
+            7,
+            "too_many_segments",
+        ),
+        (
+            Limits(attributes=1),
+            media_text(["a.ts"], head=["#EXT-X-MAP:URI=a,X=b"]),
+            4,
+            "too_many_attributes",
+        ),
+        (
+            Limits(keys=1),
+            media_text(["a"], head=["#EXT-X-KEY:METHOD=A", "#EXT-X-KEY:METHOD=B"]),
+            5,
+            "too_many_keys",
+        ),
         (
             Limits(init_sections=1),
             media_text(["a"], head=["#EXT-X-MAP:URI=a", "#EXT-X-MAP:URI=a", "#EXT-X-MAP:URI=b"]),
             6,
+            "too_many_init_sections",
         ),
-        (Limits(expanded_chars=60), media_text(["a.ts", "b.ts"]), 7),
+        (
+            Limits(expanded_chars=60),
+            media_text(["a.ts", "b.ts"]),
+            7,
+            "playlist_expands_too_far",
+        ),
         (
             Limits(variants=1),
             multivariant_text(variant_lines("a", BANDWIDTH=1), variant_lines("b", BANDWIDTH=2)),
             5,
+            "too_many_variants",
         ),
-        (Limits(variants=1), multivariant_text(*["#EXT-X-I-FRAME-STREAM-INF:URI=a"] * 2), 3),
-        (Limits(renditions=1), multivariant_text(*["#EXT-X-MEDIA:TYPE=AUDIO"] * 2), 3),
+        (
+            Limits(variants=1),
+            multivariant_text(*["#EXT-X-I-FRAME-STREAM-INF:URI=a"] * 2),
+            3,
+            "too_many_variants",
+        ),
+        (
+            Limits(renditions=1),
+            multivariant_text(*["#EXT-X-MEDIA:TYPE=AUDIO"] * 2),
+            3,
+            "too_many_renditions",
+        ),
     ],
 )
-def test_parse_playlist_with_more_than_a_limit(limits: Limits, text: str, line: int) -> None:
-    """One more of anything than its limit is refused, at the line that is too much."""
+def test_parse_playlist_with_more_than_a_limit(
+    limits: Limits, text: str, line: int | None, code: str
+) -> None:
+    """One more of anything than its limit is refused by a code of its own, at the line that is too
+    much (segments are counted before the lines are)."""
     with pytest.raises(PlaylistError) as error:
         parse_playlist(text, BASE_URL, limits=limits)
-    assert error.value.line == line
+    assert (error.value.line, error.value.code, error.value.status) == (line, code, 502)
