@@ -73,6 +73,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()  # exact origins; "*" = any; empty = no CORS headers
     base_path: str = ""  # where a reverse proxy has put us, such as "/media"; no slash at its end
     idle_client_s: float = 60.0  # a client that takes nothing for so long is cut, by the face
+    stream_s: float = 12 * 60 * 60.0  # the longest that one stream runs; 0: as long as it likes
     via: str = ""  # what our own requests carry in Via: one that comes with it has come back to us
 
 
@@ -202,7 +203,7 @@ class App:
             headers.append(("X-Start-Time", f"{stream.start_s:.3f}"))
         if wish.filename is not None:
             headers.append(("Content-Disposition", query.content_disposition(wish.filename)))
-        body = Delivery(stream, record)
+        body = Delivery(stream, record, limit_s=self.settings.stream_s)
         return Response(status=HTTPStatus.OK, headers=tuple(headers), body=body)
 
     async def _inspect(self, request: Request, stream_id: str) -> Response:

@@ -115,6 +115,7 @@ class LimitsSection(_Section):
     playlist_bytes: Count = _PIPELINE.playlists.size_bytes
     segments: Count = _PIPELINE.playlists.text.segments
     idle_client_s: Annotated[float, Field(gt=0)] = _APP.idle_client_s
+    stream_s: Annotated[float, Field(ge=0)] = _APP.stream_s
 
 
 class MemorySection(_Section):
@@ -254,6 +255,7 @@ class Config(BaseSettings):
                 cors_origins=self.server.cors_origins,
                 base_path=self.server.base_path,
                 idle_client_s=self.limits.idle_client_s,
+                stream_s=self.limits.stream_s,
             )
         except ValueError as error:
             raise ConfigError(f"server.trusted_proxies: {error}") from error

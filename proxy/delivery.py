@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from proxy.admission import Slot
-from proxy.errors import ProxyError, StreamAborted
+from proxy.errors import ProxyError, StreamAborted, StreamTooLong
 
 __all__ = ["Delivery", "Outcome", "Record", "Stream"]
 
@@ -130,11 +131,13 @@ class Delivery:
     """Async iterator of the whole parts of a stream; counts them, and tells the outcome once.
 
     A face iterates it, cuts the connection when that raises `StreamAborted`, and awaits `aclose`
-    in a `finally`, whatever happened.
+    in a `finally`, whatever happened.  `limit_s`: seconds after which it breaks; 0: never.
     """
 
-    def __init__(self, stream: Stream, record: Record) -> None:
+    def __init__(self, stream: Stream, record: Record, *, limit_s: float = 0.0) -> None:
         self.id = stream.id
+        self._limit_s = limit_s
+        self._ends_s = time.monotonic() + limit_s if limit_s else math.inf
         self._stream = stream
         self._parts = aiter(stream)
         self._record = record
@@ -150,6 +153,8 @@ class Delivery:
             StreamAborted: the stream broke; the connection must be cut.
         """
         try:
+            if time.monotonic() >= self._ends_s:  # parts that do not come have limits of their own
+                raise StreamAborted(StreamTooLong(f"more than {self._limit_s:g} s"))
             part = await anext(self._parts)
         except StopAsyncIteration:
             self._record.end(COMPLETE)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proxy.app import App, Delivery, Request, Response
+from proxy.app import App, Delivery, Request, Response, Settings
 from proxy.delivery import Outcome
 from proxy.errors import CorruptMedia, SourceTimeout, StreamAborted
 from tests.support.pipelines import PARTS, ScriptedPipeline
@@ -42,6 +42,17 @@ def outcomes(caplog: pytest.LogCaptureFixture) -> Iterator[list[Outcome]]:
     logger.addHandler(handler)
     yield found
     logger.removeHandler(handler)
+
+
+async def test_outcome_of_a_stream_that_ran_for_too_long(outcomes: list[Outcome]) -> None:
+    """It is cut for a reason with a code of its own."""
+    app = App(ScriptedPipeline(endless=True), Settings(stream_s=0.001))
+    body = delivery(await app.handle(request()))
+    with pytest.raises(StreamAborted) as aborted:
+        async for _ in body:
+            pass
+    await body.aclose()
+    assert aborted.value.cause.code == outcomes[0].outcome == "stream_too_long"
 
 
 async def test_outcome_of_a_complete_stream(outcomes: list[Outcome]) -> None:

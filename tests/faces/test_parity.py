@@ -133,6 +133,17 @@ async def test_failure_after_the_first_byte_cuts(serve: Serve, error: Exception)
     assert reply.body == b"".join(PARTS)
 
 
+async def test_stream_that_runs_for_too_long_is_cut(serve: Serve) -> None:
+    """Behind `stream_s` a stream without end is cut like any that breaks, and 0 is no limit."""
+    app = App(ScriptedPipeline(endless=True), Settings(stream_s=0.05))
+    async with serve(app) as address:
+        reply = await ask(address, TARGET)
+        assert (reply.status, reply.ended) == (200, "cut")
+        assert reply.body.startswith(b"".join(PARTS))
+    async with serve(App(ScriptedPipeline(), Settings(stream_s=0))) as address:
+        assert (await ask(address, TARGET)).ended == "complete"
+
+
 async def test_client_leaves_in_mid_stream(serve: Serve) -> None:
     """The stream of a client that left is closed, although nothing was being sent."""
     pipeline = ScriptedPipeline(stall=asyncio.Event())
