@@ -152,9 +152,11 @@ class Delivery:
         Raises:
             StreamAborted: the stream broke; the connection must be cut.
         """
+        if time.monotonic() >= self._ends_s:  # parts that do not come have limits of their own
+            too_long = StreamTooLong(f"more than {self._limit_s:g} s")
+            self._record.fail(too_long)
+            raise StreamAborted(too_long)
         try:
-            if time.monotonic() >= self._ends_s:  # parts that do not come have limits of their own
-                raise StreamAborted(StreamTooLong(f"more than {self._limit_s:g} s"))
             part = await anext(self._parts)
         except StopAsyncIteration:
             self._record.end(COMPLETE)
