@@ -13,6 +13,9 @@ from proxy.fetch.faults import Unavailable, What, too_large
 __all__ = ["IDENTITY", "Decoder"]
 
 IDENTITY = frozenset({"", "identity"})
+# What is unpacked at a time: deflate makes at most 1,032 bytes out of one, and zlib needs room for
+# twice what it gives in one piece.
+STEP_BYTES = 1024
 _KNOWN = frozenset({"gzip", "x-gzip", "deflate"})
 
 
@@ -41,6 +44,10 @@ class Decoder:
         if self._plain:
             self._keep(chunk)
             return
+        for start in range(0, len(chunk), STEP_BYTES):
+            self._unpack(chunk[start : start + STEP_BYTES])
+
+    def _unpack(self, chunk: bytes) -> None:
         while chunk:
             if self._unpacker is None:  # the first member, or one more (RFC 1952, 2.2)
                 if self._members:

@@ -519,6 +519,8 @@ class _Protocol(asyncio.Protocol):
             self._transport.close()
 
     async def _write(self, data: bytes) -> None:
+        if self._transport.is_closing():  # an answer without end must let its cancellation arrive
+            await asyncio.sleep(0)
         self._transport.write(data)
         await self._writable.wait()
 
