@@ -151,7 +151,8 @@ class Intake:
         elif self._previous is None and is_text(head):
             raise NoPlayableVariant(detail="The playlist holds text only.")
         elif is_hopeless(head):
-            raise CorruptMedia("a segment is no media: " + repr(head[:40]))
+            # Not more of it: where it is the text of an error it may repeat the query.
+            raise CorruptMedia(f"a segment is no media: it begins with {head[:4].hex(' ')}")
 
     def _is_long(self, found: Recognition) -> bool:
         """Whether the demuxer should be renewed: that of MP4 keeps an index of all samples."""
