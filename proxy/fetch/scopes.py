@@ -28,7 +28,8 @@ class _Scope:
     def parse(cls, text: str) -> _Scope:
         match = _SCOPE.fullmatch(text)
         if match is None:
-            msg = f"headers: {text!r} is no host, *.host, host:port or scheme://host"
+            shown = text.rpartition("@")[2]  # what stands before it may be a password
+            msg = f"headers: {shown!r} is no host, *.host, host:port or scheme://host"
             raise ValueError(msg)
         scheme = match["scheme"]
         port = int(match["port"]) if match["port"] else _DEFAULT_PORTS.get(scheme or "")

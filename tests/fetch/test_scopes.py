@@ -46,3 +46,10 @@ def test_scopes_malformed(scope: str) -> None:
     """A scope that means nothing is refused at the start, with the key to change."""
     with pytest.raises(ValueError, match="headers"):
         HeaderScopes({scope: {}})
+
+
+def test_scope_with_a_password_is_refused_without_showing_it() -> None:
+    """Credentials belong into headers; what is refused is named by the host alone."""
+    with pytest.raises(ValueError, match=r"'a\.example'") as caught:
+        HeaderScopes({"https://user:s3cret@a.example": {"A": "b"}})
+    assert "s3cret" not in str(caught.value)

@@ -194,6 +194,21 @@ def test_check_tells_of_expiry_only_what_did_hold() -> None:
     assert refusal(forged) == REFUSED
 
 
+@pytest.mark.parametrize("name", ["no such key", "key_id encoded", "cut", "signature alone"])
+def test_check_makes_a_mac_whatever_the_key(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """How long a refusal takes does not tell which key ids there are: one MAC each."""
+    macs: list[bytes] = []
+
+    def counted(key: bytes, message: bytes, digest: str) -> bytes:
+        macs.append(key)
+        return bytes(32)
+
+    monkeypatch.setattr(hmac, "digest", counted)
+    assert refusal(RESPELLED[name]) == REFUSED
+    (key,) = macs
+    assert len(key) >= 32
+
+
 def test_check_with_two_keys_takes_links_of_both() -> None:
     """While keys change, links of the old one hold on; once it is taken out, they do not."""
     old = sign(WISH, key_id="old", secret=OLD, expires=NOW_S + 60)
