@@ -162,6 +162,15 @@ async def test_serve_on_a_port_that_is_taken() -> None:
     assert not [line for line in run.said if "Traceback" in line]
 
 
+async def test_serve_asked_to_fetch_from_itself() -> None:
+    """Its own address is refused like any other that is not allowed, and gets no request."""
+    async with serving() as (run, address):
+        reply = await ask(address, stream_target(address + stream_target()))
+        assert (reply.status, reply.json()["code"]) == (403, "forbidden")
+        await run.until_said("outcome=forbidden")
+        assert len([line for line in run.said if "outcome=" in line or "refused" in line]) == 1
+
+
 # -- sign ------------------------------------------------------------------------------------------
 
 SIGNED = {
