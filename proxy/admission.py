@@ -2,7 +2,8 @@
 
 `Admission.enter` is called before anything is fetched, and answers at once: there is no queue,
 since a viewer who waits is a viewer lost.  What it gives is a `Slot`, to be released once; again is
-harmless.  Runs on the event loop; no locks.
+harmless.  Counting is a `state.Census`: of this process, or of all workers of one server.  Runs on
+the event loop.
 
 The client is the peer address, or, when the peer is one of `trusted_proxies`, the last address of
 X-Forwarded-For that is not.  An IPv6 client is its /64, because one host owns all of it.
@@ -13,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import secrets
-from collections import Counter
 from dataclasses import dataclass
 
 from proxy.errors import Overloaded, RateLimited
+from proxy.state.census import Census, Entry, LocalCensus
 
 __all__ = ["Admission", "Settings", "Slot", "client_address"]
 
@@ -40,35 +41,42 @@ class Settings:
 class Slot:
     """The right to run one stream; give it back with `release`."""
 
-    __slots__ = ("_admission", "client")
+    __slots__ = ("_admission", "_entry", "client")
 
-    def __init__(self, admission: Admission, client: str) -> None:
+    def __init__(self, admission: Admission, client: str, entry: Entry) -> None:
         self._admission: Admission | None = admission
+        self._entry = entry
         self.client = client
 
     def release(self) -> None:
         if self._admission is not None:
-            self._admission._leave(self.client)  # noqa: SLF001 (the two are one thing)
+            self._admission._leave(self._entry)  # noqa: SLF001 (the two are one thing)
             self._admission = None
 
 
 class Admission:
-    """Counts streams, as a whole and by client, and refuses new ones while draining."""
+    """Counts streams, as a whole and by client, and refuses new ones while draining.
 
-    def __init__(self, settings: Settings) -> None:
+    Args:
+        settings: limits, of everybody in the census together.
+        census: who is running streams; default: of this process alone.
+    """
+
+    def __init__(self, settings: Settings, census: Census | None = None) -> None:
         self._settings = settings
         self._trusted = tuple(
             ipaddress.ip_network(block, strict=False) for block in settings.trusted_proxies
         )
-        self._by_client: Counter[str] = Counter()
+        self._census = census if census is not None else LocalCensus()
         self._idle = asyncio.Event()
         self._idle.set()
+        self.active = 0  # slots that are taken in this process
         self.draining = False
 
     @property
-    def active(self) -> int:
-        """How many slots are taken."""
-        return self._by_client.total()
+    def total(self) -> int:
+        """How many slots are taken in all processes that are counted together."""
+        return self._census.total
 
     def enter(self, peer: str, forwarded_for: str) -> Slot:
         """Take a slot for the client behind `peer` (`local` for a unix socket).
@@ -80,24 +88,28 @@ class Admission:
         if self.draining:
             raise Overloaded("draining", detail="The proxy is shutting down.", retry_after_s=5)
         client = client_address(peer, forwarded_for, self._trusted)
-        if self.active >= self._settings.streams:
+        with self._census.locked():
+            self._check(client)
+            entry = self._census.enter(client)
+        self.active += 1
+        self._idle.clear()
+        return Slot(self, client, entry)
+
+    def _check(self, client: str) -> None:
+        if self._census.total >= self._settings.streams:
             raise Overloaded("limits.streams is reached", retry_after_s=_jittered_s())
         # Everyone behind a unix socket that names no client looks alike: only the whole is bounded.
-        if client != LOCAL and self._by_client[client] >= self._settings.streams_per_client:
+        if client != LOCAL and self._census.of(client) >= self._settings.streams_per_client:
             raise RateLimited("limits.streams_per_client is reached", retry_after_s=_jittered_s())
-        self._by_client[client] += 1
-        self._idle.clear()
-        return Slot(self, client)
 
     async def idle(self) -> None:
-        """Return as soon as no slot is taken."""
+        """Return as soon as no slot is taken in this process."""
         await self._idle.wait()
 
-    def _leave(self, client: str) -> None:
-        self._by_client[client] -= 1
-        if not self._by_client[client]:
-            del self._by_client[client]  # or the counter grows by one entry for every address seen
-        if not self._by_client:
+    def _leave(self, entry: Entry) -> None:
+        self._census.leave(entry)
+        self.active -= 1
+        if not self.active:
             self._idle.set()
 
 

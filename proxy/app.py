@@ -38,6 +38,7 @@ from proxy.errors import (
 from proxy.guard import signing
 from proxy.guard.redaction import redact
 from proxy.pipeline import StreamRequest
+from proxy.state.census import Census
 
 __all__ = [
     "CLIENT_IDLE",
@@ -114,7 +115,11 @@ class Opener(Protocol):
 class App:
     """Answers requests out of a pipeline, which belongs to whoever made it.
 
-    `on_port` is told the port of each request: where we listen is no place to fetch from.
+    Args:
+        pipeline: what opens streams.
+        settings: limits and how to answer.
+        on_port: is told the port of each request: where we listen is no place to fetch from.
+        census: who is running streams, where several processes are counted together.
     """
 
     def __init__(
@@ -123,11 +128,12 @@ class App:
         settings: Settings | None = None,
         *,
         on_port: Callable[[int], None] | None = None,
+        census: Census | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self._pipeline = pipeline
         self._on_port = on_port
-        self._admission = Admission(self.settings.admission)
+        self._admission = Admission(self.settings.admission, census)
         self._signatures = signing.Signatures(self.settings.signing)
         self._routes = {
             "/stream": self._stream,
@@ -138,7 +144,7 @@ class App:
 
     @property
     def active(self) -> int:
-        """How many streams are running or being opened."""
+        """How many streams are running or being opened in this process."""
         return self._admission.active
 
     @property
@@ -150,7 +156,7 @@ class App:
         self._admission.draining = True
 
     async def idle(self) -> None:
-        """Return as soon as no stream is running."""
+        """Return as soon as no stream is running in this process."""
         await self._admission.idle()
 
     async def handle(self, request: Request) -> Response:
@@ -216,12 +222,12 @@ class App:
         return _json(report)
 
     async def _health(self, _request: Request, _stream_id: str) -> Response:
-        return _json({"status": "ok", "streams": self.active})
+        return _json({"status": "ok", "streams": self._admission.total})
 
     async def _ready(self, _request: Request, _stream_id: str) -> Response:
         if self.draining:
             raise Overloaded("draining", retry_after_s=RETRY_DRAINING_S)
-        return _json({"status": "ready", "streams": self.active})
+        return _json({"status": "ready", "streams": self._admission.total})
 
     def _admit(self, request: Request, stream_id: str) -> tuple[query.Wish, Record]:
         if self.settings.via and self.settings.via in request.header("via"):
