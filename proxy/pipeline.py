@@ -240,14 +240,22 @@ class Pipeline:
         fetcher: the outgoing network; belongs to whoever made it.
         settings: limits.
         clock: the time, for live playlists.
+        crowd: how many streams share the memory budget, where other processes have some of them;
+            call `rebalance` from time to time then.
     """
 
     def __init__(
-        self, fetcher: Fetcher, settings: Settings | None = None, *, clock: Clock | None = None
+        self,
+        fetcher: Fetcher,
+        settings: Settings | None = None,
+        *,
+        clock: Clock | None = None,
+        crowd: Callable[[], int] | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._settings = settings or Settings()
         self._clock = clock or Clock()
+        self._crowd = crowd or (lambda: 0)
         self._gate = TurnGate()
         self._streams: set[MediaStream] = set()
 
@@ -334,11 +342,12 @@ class Pipeline:
     ) -> MediaStream:
         if len(self._streams) >= self._settings.streams:
             raise Overloaded("no free worker")
-        if self._settings.budget_bytes // (len(self._streams) + 1) < _SMALLEST_SHARE_BYTES:
+        crowd = max(len(self._streams) + 1, self._crowd())
+        if self._settings.budget_bytes // crowd < _SMALLEST_SHARE_BYTES:
             raise Overloaded("memory.budget_bytes is used up")
         stream = MediaStream(supplies, keys=keys, gate=self._gate, on_close=self._leave)
         self._streams.add(stream)
-        self._share()
+        self.rebalance()
         try:
             await stream.open(plan, wish_of(plan, request, supplies[0].skipped_s, insists=insists))
         except BaseException:
@@ -385,12 +394,13 @@ class Pipeline:
 
     def _leave(self, stream: MediaStream) -> None:
         self._streams.discard(stream)
-        self._share()
+        self.rebalance()
 
-    def _share(self) -> None:
+    def rebalance(self) -> None:
         """Divide the memory budget among the streams there are."""
         if self._streams:
-            share = min(self._settings.budget_bytes // len(self._streams), _LARGEST_SHARE_BYTES)
+            crowd = max(len(self._streams), self._crowd())
+            share = min(self._settings.budget_bytes // crowd, _LARGEST_SHARE_BYTES)
             for stream in self._streams:
                 stream.share(share)
 

@@ -867,6 +867,26 @@ async def test_budget_is_shared() -> None:
             await stream.aclose()
 
 
+async def test_budget_is_shared_with_other_processes() -> None:
+    """Streams that run elsewhere have their part of the budget, from the next rebalancing on."""
+    clip = make_clip(seconds=8.0, width=640, height=360, bitrate=5_000_000)
+    elsewhere = 7
+    async with (
+        Origin(send_buffer_bytes=16_384) as origin,
+        pipeline(Settings(budget_bytes=2 * MIB), crowd=lambda: elsewhere + 1) as one,
+    ):
+        request = StreamRequest(url=publish(origin, clip))
+        async with await one.open_stream(request):
+            sent = await origin.standstill()
+            assert sent < 2 * MIB // 8 + 3 * 256 * 1024
+            elsewhere = 0
+            one.rebalance()
+            assert await origin.standstill() > sent
+        elsewhere = 8
+        with pytest.raises(Overloaded):
+            await one.open_stream(request)
+
+
 # -- many ------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import asyncio
 import gc
 import os
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,14 +32,18 @@ GUARD_S = 20.0
 
 @asynccontextmanager
 async def pipeline(
-    settings: Settings | None = None, *, clock: FastClock | None = None, **fetching: Any
+    settings: Settings | None = None,
+    *,
+    clock: FastClock | None = None,
+    crowd: Callable[[], int] | None = None,
+    **fetching: Any,
 ) -> AsyncIterator[Pipeline]:
     """A pipeline that may fetch from loopback, and is not patient with it."""
     told = {"backoff_s": (0.0, 0.0), "read_timeout_s": 5.0, **fetching}
     policy = AddressPolicy(allow_private_addresses=True, allowed_ports=())
     async with (
         Fetcher(FetchSettings(policy=policy, **told)) as fetcher,
-        Pipeline(fetcher, settings, clock=clock.clock if clock else None) as one,
+        Pipeline(fetcher, settings, clock=clock.clock if clock else None, crowd=crowd) as one,
     ):
         yield one
 
