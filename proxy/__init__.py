@@ -24,7 +24,9 @@ The rooms:
                 (what each one is) and inspection
     app         our own Request and Response; with it query (parameters), admission (who may start a
                 stream now) and delivery (a stream on its way to one client, and its log line)
-    faces       translate app to aiohttp (server) and to ASGI 3 (asgi)
+    state       who is running streams: in this process, or in all workers together
+    faces       translate app to aiohttp (server, address) and to ASGI 3 (asgi)
+    serving, workers    one process that serves, or several of them under gunicorn's arbiter
     config, logs, wiring, cli, demo    put it all together
 
 As a library: `async with proxy.open_stream(url) as stream: async for part in stream: ...`

@@ -6,18 +6,14 @@ failed, 2 for a wrong command line, 78 for a bad configuration, 130 for Ctrl-C.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
 import functools
 import json
-import logging
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn, ParamSpec
 
 import click
 from rich.console import Console
@@ -25,22 +21,18 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from proxy import __version__, query, wiring
+from proxy import __version__, query, serving, wiring
 from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.errors import ProxyError, StreamAborted
-from proxy.faces.server import listen
 from proxy.guard import signing
 from proxy.saving import Position, Target
 
 __all__ = ["main"]
 
-logger = logging.getLogger(__name__)
-
 EXIT_SOURCE = 1
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 
 _P = ParamSpec("_P")
-_T = TypeVar("_T")
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -76,16 +68,6 @@ def _friendly(command: Callable[_P, None]) -> Callable[_P, None]:
 def _told(error: ProxyError) -> str:
     reason = "" if str(error) in {"", error.detail} else f" ({error})"
     return f"{error.code}: {error.detail}{reason}"
-
-
-def _run(work: Coroutine[Any, Any, _T]) -> _T:
-    """Run `work` on uvloop where there is one."""
-    try:
-        from uvloop import new_event_loop  # noqa: PLC0415 - not on every system
-    except ImportError:
-        return asyncio.run(work)
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(work)
 
 
 def _source_options(command: Callable[_P, None]) -> Callable[_P, None]:
@@ -125,36 +107,7 @@ def serve(file: str | None, host: str | None, port: int | None) -> None:
     refuses new streams and ends when the running ones have ended, or after server.drain_s; a
     second one, or Ctrl-C, ends now.
     """
-    _run(_serve(wiring.load(file, host=host, port=port)))
-
-
-async def _serve(config: Config) -> None:
-    stopping, now = asyncio.Event(), asyncio.Event()
-
-    def stop(signum: signal.Signals) -> None:
-        if stopping.is_set() or signum is signal.SIGINT:
-            now.set()
-        stopping.set()
-
-    loop = asyncio.get_running_loop()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(signum, stop, signum)
-    where = config.server
-    async with wiring.running_app(config) as app, contextlib.AsyncExitStack() as stack:
-        listening = listen(app, host=where.host, port=where.port, unix_socket=where.unix_socket)
-        try:
-            server = await stack.enter_async_context(listening)
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:  # passes: worth another start
-                raise
-            keys = "server.unix_socket" if where.unix_socket else "server.host, server.port"
-            raise ConfigError(f"{keys}: {error}") from error
-        for address in server.addresses:
-            logger.info("listening on %s%s", address, where.base_path)
-        await stopping.wait()
-        logger.info("stopping: %d streams have %g s to end", app.active, where.drain_s)
-        await server.drain(where.drain_s, now=now)
-    logger.info("stopped")
+    serving.serve(wiring.load(file, host=host, port=port))
 
 
 @main.command()
@@ -178,7 +131,7 @@ def save(output: str, file: str | None, **source: Any) -> None:
         raise click.BadParameter(str(error), param_hint="--output") from error
     source["config"] = Config.load(file)
     try:
-        _run(_save(target, source))
+        serving.run(_save(target, source))
     except (StreamAborted, KeyboardInterrupt):
         if target.part is not None and target.part.exists():
             click.echo(f"kept what came: {target.part}", err=True)
@@ -236,7 +189,7 @@ def _clock(seconds: float | None) -> str:
 @_friendly
 def inspect(*, as_json: bool, file: str | None, **source: Any) -> None:
     """Tell what is behind URL, and whether it can be copied into an MP4."""
-    report = _run(wiring.inspect(config=Config.load(file), **source))
+    report = serving.run(wiring.inspect(config=Config.load(file), **source))
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False, indent=2))
     else:
@@ -332,5 +285,5 @@ def demo(*, once: bool, port: int | None, seconds: int) -> None:
     """See it work: an origin with a clip, the proxy beside it, one stream fetched and judged."""
     from proxy.demo.show import demo as run_demo  # noqa: PLC0415 - nothing else needs encoders
 
-    if not _run(run_demo(seconds=seconds, port=port, once=once)):
+    if not serving.run(run_demo(seconds=seconds, port=port, once=once)):
         sys.exit(EXIT_SOURCE)

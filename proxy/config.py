@@ -182,12 +182,10 @@ class Config(BaseSettings):
         Raises:
             ConfigError: naming the keys.
         """
-        for key, is_default in (
-            ("server.workers", self.server.workers == 1),
-            ("security.operator_token", not self.security.operator_token),
-        ):
-            if not is_default:
-                raise ConfigError(f"{key}: not built yet, leave it out")
+        if self.security.operator_token:
+            raise ConfigError("security.operator_token: not built yet, leave it out")
+        if self.memory.budget_bytes < self.server.workers * MIB:
+            raise ConfigError("memory.budget_bytes: less than 1 MiB for each of server.workers")
         if self.security.open_relay or self.security.require_signature:
             return
         if not self.upstream.allowed_hosts:
@@ -221,14 +219,16 @@ class Config(BaseSettings):
         except ValueError as error:
             raise ConfigError(f"upstream: {error}") from error
 
-    def pipeline_settings(self) -> pipeline.Settings:
+    def pipeline_settings(self, *, shared: bool = True) -> pipeline.Settings:
+        """`shared`: as in `app_settings`."""
+        budget_bytes = self.memory.budget_bytes
         return pipeline.Settings(
             playlists=pipeline.PlaylistLimits(
                 size_bytes=self.limits.playlist_bytes,
                 text=Limits(segments=self.limits.segments),
             ),
             streams=self.limits.streams,
-            budget_bytes=self.memory.budget_bytes,
+            budget_bytes=budget_bytes if shared else budget_bytes // self.server.workers,
         )
 
     def signing_settings(self) -> signing.Settings:
@@ -242,12 +242,14 @@ class Config(BaseSettings):
         except ValueError as error:
             raise ConfigError(f"security.signing_keys: {error}") from error
 
-    def app_settings(self) -> app.Settings:
+    def app_settings(self, *, shared: bool = True) -> app.Settings:
+        """`shared`: whether all `server.workers` are counted together; else each has its share."""
         signed = self.signing_settings()
+        streams = self.limits.streams
         try:
             return app.Settings(
                 admission=admission.Settings(
-                    streams=self.limits.streams,
+                    streams=streams if shared else max(1, streams // self.server.workers),
                     streams_per_client=self.limits.streams_per_client,
                     trusted_proxies=self.server.trusted_proxies,
                 ),
@@ -261,7 +263,8 @@ class Config(BaseSettings):
             raise ConfigError(f"server.trusted_proxies: {error}") from error
 
     def log_settings(self) -> logs.Settings:
-        return logs.Settings(level=self.log.level, format=self.log.format)
+        several = self.server.workers > 1
+        return logs.Settings(level=self.log.level, format=self.log.format, process=several)
 
 
 def _read(model: type[Config], path: Path) -> dict[str, Any]:

@@ -24,14 +24,23 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 class Settings:
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["human", "json"] = "human"
+    process: bool = False  # whether each line names its process: several write to one stderr
 
 
 class HumanFormatter(logging.Formatter):
-    """`2026-01-31T12:00:00.000Z INFO proxy.app message`; a traceback follows on further lines."""
+    """`2026-01-31T12:00:00.000Z INFO proxy.app message`; a traceback follows on further lines.
+
+    With `process`, `[1234]` stands before the level.
+    """
+
+    def __init__(self, *, process: bool = False) -> None:
+        super().__init__()
+        self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
         message = _CONTROL.sub(_escaped, record.getMessage())
-        line = f"{_time(record)} {record.levelname} {record.name} {message}"
+        process = f"[{record.process}] " if self._process else ""
+        line = f"{_time(record)} {process}{record.levelname} {record.name} {message}"
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line
@@ -45,6 +54,7 @@ class JsonFormatter(logging.Formatter):
             "time": _time(record),
             "level": record.levelname.lower(),
             "logger": record.name,
+            "process": record.process,
             "message": record.getMessage(),
         }
         fields = getattr(record, "fields", None)
@@ -58,7 +68,9 @@ class JsonFormatter(logging.Formatter):
 def configure(settings: Settings) -> None:
     """Send the records of `proxy` to stderr as told; calling it again replaces what was there."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if settings.format == "json" else HumanFormatter())
+    handler.setFormatter(
+        JsonFormatter() if settings.format == "json" else HumanFormatter(process=settings.process)
+    )
     logger = logging.getLogger("proxy")
     for old in logger.handlers[:]:
         logger.removeHandler(old)

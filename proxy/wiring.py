@@ -8,6 +8,7 @@ configuration says comes first.  A server is told by its configuration alone.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 from collections.abc import AsyncIterator
@@ -20,8 +21,11 @@ from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
+from proxy.state.census import Census
 
-__all__ = ["inspect", "load", "load_or_exit", "open_stream", "running_app"]
+__all__ = ["check", "inspect", "load", "load_or_exit", "open_stream", "running_app"]
+
+REBALANCE_S = 1.0  # for so long, streams that begin in other processes may find the budget taken
 
 
 def load(file: str | None = None, **server: Any) -> Config:
@@ -51,21 +55,50 @@ def load_or_exit() -> Config:
         raise SystemExit(EXIT_CONFIG) from error
 
 
-@contextlib.asynccontextmanager
-async def running_app(config: Config) -> AsyncIterator[App]:
-    """Make the app that `config` describes; what it needs lives as long as the context.
+def check(config: Config) -> None:
+    """Find out what can only be found out by using it, such as an unreadable certificate.
 
     Raises:
-        ConfigError: something that can only be found out by using it, such as an unreadable
-            certificate.
+        ConfigError: naming the key.
     """
+    _fetcher(config)
+
+
+@contextlib.asynccontextmanager
+async def running_app(config: Config, census: Census | None = None) -> AsyncIterator[App]:
+    """Make the app that `config` describes; what it needs lives as long as the context.
+
+    With `census`, other processes are counted in: the limits and the memory budget are for all of
+    them together.  Without, this process keeps to its share, one part of `server.workers`.
+
+    Raises:
+        ConfigError: as `check`.
+    """
+    fetcher, shared = _fetcher(config), census is not None
+    settings = replace(config.app_settings(shared=shared), via=fetcher.settings.via)
+    crowd = None if census is None else lambda: census.total
+    pipeline = Pipeline(fetcher, config.pipeline_settings(shared=shared), crowd=crowd)
+    async with fetcher, pipeline:
+        rebalancing = asyncio.create_task(_rebalance(pipeline)) if shared else None
+        try:
+            yield App(pipeline, settings, on_port=fetcher.own.add, census=census)
+        finally:
+            if rebalancing is not None:
+                rebalancing.cancel()
+
+
+async def _rebalance(pipeline: Pipeline) -> None:
+    """Follow what other processes start and end."""
+    while True:
+        pipeline.rebalance()
+        await asyncio.sleep(REBALANCE_S)
+
+
+def _fetcher(config: Config) -> Fetcher:
     try:
-        fetcher = Fetcher(config.fetch_settings())
+        return Fetcher(config.fetch_settings())
     except ValueError as error:
         raise ConfigError(f"upstream: {error}") from error
-    async with fetcher, Pipeline(fetcher, config.pipeline_settings()) as pipeline:
-        settings = replace(config.app_settings(), via=fetcher.settings.via)
-        yield App(pipeline, settings, on_port=fetcher.own.add)
 
 
 @contextlib.asynccontextmanager

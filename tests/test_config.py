@@ -266,7 +266,6 @@ def test_load_refuses_a_key_id_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("section", "line"),
     [
-        ("server", "workers = 2"),
         ("security", "operator_token = 'a'"),
     ],
 )
@@ -276,3 +275,22 @@ def test_check_may_serve_refuses_what_is_not_built(tmp_path: Path, section: str,
     with pytest.raises(ConfigError) as caught:
         Config.load(written(tmp_path, text)).check_may_serve()
     assert f"{section}.{line.partition(' ')[0]}: not built yet" in str(caught.value)
+
+
+def test_settings_of_workers_that_are_not_counted_together(tmp_path: Path) -> None:
+    """Each of several processes has its share of the whole, and never nothing."""
+    text = "[server]\nworkers = 4\n[limits]\nstreams = 10\n[memory]\nbudget_bytes = 8388608\n"
+    config = Config.load(written(tmp_path, text))
+    assert config.app_settings(shared=False).admission.streams == 2
+    assert config.pipeline_settings(shared=False).budget_bytes == 2097152
+    assert config.app_settings().admission.streams == 10
+    assert config.pipeline_settings().budget_bytes == 8388608
+    config = Config.load(written(tmp_path, text.replace("= 10", "= 3")))
+    assert config.app_settings(shared=False).admission.streams == 1
+
+
+def test_check_may_serve_wants_memory_for_each_worker(tmp_path: Path) -> None:
+    """A budget that leaves a worker next to nothing is refused by its key."""
+    text = "[server]\nworkers = 65\n[upstream]\nallowed_hosts = ['a.example']\n"
+    with pytest.raises(ConfigError, match=r"memory\.budget_bytes"):
+        Config.load(written(tmp_path, text)).check_may_serve()

@@ -61,8 +61,9 @@ ROOMS = {
         )
         for part in APP
     },
-    "faces": Room(proxy=("app", "errors"), foreign=("aiohttp",)),
+    "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
     "faces.asgi": Room(proxy=("app", "errors", "wiring")),
+    "faces.address": Room(),
     "logs": Room(),
     "saving": Room(),
     "config": Room(
@@ -71,11 +72,13 @@ ROOMS = {
         foreign=("pydantic", "pydantic_settings"),
     ),
     "wiring": Room(proxy=("*",)),
-    "cli": Room(proxy=("*",), foreign=("click", "rich", "uvloop")),
+    "serving": Room(proxy=("*",), foreign=("uvloop",)),
+    "workers": Room(proxy=("*",), foreign=("gunicorn",)),
+    "cli": Room(proxy=("*",), foreign=("click", "rich")),
     "demo": Room(proxy=("*",), foreign=("av", "aiohttp", "rich")),
     "__main__": Room(proxy=("cli",)),
 }  # fmt: skip
-CONFIG_READERS = {"wiring", "cli", "demo.show"}
+CONFIG_READERS = {"wiring", "serving", "workers", "cli", "demo.show"}
 
 
 def name_of(file: Path) -> str:

@@ -41,6 +41,14 @@ def test_human_format_reads_well() -> None:
     assert line == "1970-01-01T00:00:00.000Z INFO proxy.test hello"
 
 
+def test_formats_name_the_process() -> None:
+    """Where several processes write to one stderr, each line tells whose it is."""
+    one = record("hello", created=0.0, process=1234)
+    line = HumanFormatter(process=True).format(one)
+    assert line == "1970-01-01T00:00:00.000Z [1234] INFO proxy.test hello"
+    assert json.loads(JsonFormatter().format(one))["process"] == 1234
+
+
 def test_json_format_carries_the_fields() -> None:
     """One object per record, with its fields beside the message."""
     line = JsonFormatter().format(record("hello", fields={"bytes": 3}))

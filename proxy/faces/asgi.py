@@ -9,6 +9,11 @@ What ASGI servers leave to an application, and is done here:
 4. What the app needs is made when the lifespan starts, or, where a server has none, at the first
    request.
 
+Several processes are the server's own affair (`uvicorn --workers N`).  They know nothing of each
+other, so each is told how many there are by `server.workers = N`, and keeps to its N-th part of
+`limits.streams` and `memory.budget_bytes`; `limits.streams_per_client` holds for each by itself.
+`remuxd serve` counts for all of them.
+
 Runs on the server's event loop; two short tasks per request.
 """
 

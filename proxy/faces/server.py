@@ -19,7 +19,7 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,8 +37,9 @@ from proxy.app import (
     malformed,
 )
 from proxy.errors import StreamAborted
+from proxy.faces.address import BACKLOG, bind, shown
 
-__all__ = ["Server", "listen"]
+__all__ = ["Server", "listen", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +51,19 @@ _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
 
 class Server:
-    """A listening server; `listen` makes and closes it."""
+    """A listening server; `listen` and `serve` make and close it."""
 
-    def __init__(self, app: App, addresses: tuple[str, ...]) -> None:
+    def __init__(
+        self, app: App, addresses: tuple[str, ...], listeners: Sequence[asyncio.Server]
+    ) -> None:
         self.addresses = addresses  # "http://127.0.0.1:8080", or "unix:" and a path
         self._app = app
+        self._listeners = listeners
+
+    def stop_listening(self) -> None:
+        """Take no new connections, so that another server may have the address; keep the others."""
+        for listener in self._listeners:
+            listener.close()
 
     async def drain(self, timeout_s: float, *, now: asyncio.Event) -> None:
         """Refuse new streams; return when the running ones have ended, when `timeout_s` is over, or
@@ -78,23 +87,36 @@ async def listen(
     Raises:
         OSError: the address cannot be had.
     """
+    sockets = bind(host=host, port=port, unix_socket=unix_socket)
+    try:
+        async with serve(app, sockets) as server:
+            yield server
+    finally:
+        if unix_socket:
+            await asyncio.to_thread(Path(unix_socket).unlink, missing_ok=True)
+
+
+@contextlib.asynccontextmanager
+async def serve(app: App, sockets: Sequence[socket.socket]) -> AsyncIterator[Server]:
+    """As `listen`, on sockets that listen already; they are closed at the end."""
+    loop = asyncio.get_running_loop()
+    addresses = tuple(map(shown, sockets))
     handler = _Handler(app)
     runner = web.ServerRunner(_HttpServer(handler), shutdown_timeout=CLOSE_TIMEOUT_S)
     await runner.setup()
+    listeners: list[asyncio.Server] = []
     try:
-        if unix_socket:
-            await web.UnixSite(runner, unix_socket).start()
-            addresses = [f"unix:{unix_socket}"]
-        else:
-            await web.TCPSite(runner, host or None, port).start()
-            addresses = [_shown(address) for address in runner.addresses]
-        yield Server(app, tuple(addresses))
+        assert runner.server is not None
+        for sock in sockets:  # unix sockets, too: this is the call that leaves their file alone
+            listener = await loop.create_server(runner.server, sock=sock, backlog=BACKLOG)
+            listeners.append(listener)
+        yield Server(app, addresses, listeners)
     finally:
+        for listener in listeners:
+            listener.close()
         app.drain()
         await handler.cut_all()
         await runner.cleanup()
-        if unix_socket:
-            await asyncio.to_thread(Path(unix_socket).unlink, missing_ok=True)
 
 
 class _Handler:
@@ -103,6 +125,7 @@ class _Handler:
     def __init__(self, app: App) -> None:
         self._app = app
         self._running: dict[asyncio.Task[Any], Delivery] = {}
+        self._cutting = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = request.protocol
@@ -118,9 +141,9 @@ class _Handler:
 
     async def cut_all(self) -> None:
         """Cut every stream that runs, and return when their handlers have ended."""
+        self._cutting = True
         for task, body in self._running.items():
-            body.give_up(SHUTDOWN)
-            task.cancel()
+            _end(task, body)
         if self._running:
             await asyncio.wait(list(self._running))
 
@@ -144,6 +167,8 @@ class _Handler:
         task = asyncio.current_task()
         assert task is not None
         self._running[task] = body
+        if self._cutting:  # it was being opened until now
+            _end(task, body)
         idle_s = self._app.settings.idle_client_s
         try:
             await out.prepare(request)
@@ -168,6 +193,11 @@ class _Handler:
             del self._running[task]
             await body.aclose()
         return out  # what aiohttp still writes to a connection that was cut goes nowhere
+
+
+def _end(task: asyncio.Task[Any], body: Delivery) -> None:
+    body.give_up(SHUTDOWN)
+    task.cancel()
 
 
 class _HttpServer(web.Server):
@@ -279,8 +309,3 @@ def _cut(request: web.BaseRequest, *, patience_s: float) -> None:
     else:
         transport.abort()
     request.protocol.force_close()
-
-
-def _shown(address: tuple[Any, ...]) -> str:
-    host, port = address[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

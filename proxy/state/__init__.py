@@ -1,1 +1,1 @@
-"""What is known beyond one request: small interfaces, and siblings of the same shape behind them."""
+"""What is known beyond one request: small interfaces, and siblings of one shape behind them."""

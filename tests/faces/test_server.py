@@ -113,6 +113,36 @@ async def test_close_cuts_what_still_runs() -> None:
         assert not (await conversation.until_closed()).endswith(b"\r\n0\r\n\r\n")
 
 
+async def test_close_cuts_what_was_being_opened(caplog: pytest.LogCaptureFixture) -> None:
+    """A stream whose first fragment comes when all others have been cut is cut as they were."""
+    caplog.set_level("INFO", "proxy")
+    opening = asyncio.Event()
+    pipeline = ScriptedPipeline(opening=opening, stall=asyncio.Event())
+    async with listen(App(pipeline)) as server:
+        conversation = await Conversation.open(server.addresses[0])
+        conversation.request(TARGET)
+        await pipeline.asked.wait()
+        asyncio.get_running_loop().call_later(0.05, opening.set)
+    async with conversation:
+        assert pipeline.streams[0].closed.is_set()
+        assert "outcome=shutdown" in caplog.text
+
+
+async def test_server_that_stops_listening_keeps_its_connections() -> None:
+    """The address is free for another server, and what runs goes on."""
+    gate = asyncio.Event()
+    async with listen(App(ScriptedPipeline(stall=gate))) as server:
+        async with await Conversation.open(server.addresses[0]) as conversation:
+            conversation.request(TARGET)
+            await conversation.begun()
+            server.stop_listening()
+            port = int(server.addresses[0].rpartition(":")[2])
+            async with listen(App(ScriptedPipeline()), port=port) as other:
+                assert (await ask(other.addresses[0], TARGET)).status == 200
+            gate.set()
+            assert (await conversation.reply()).ended == "complete"
+
+
 async def test_drain_waits_for_the_running_streams() -> None:
     """`drain` refuses new streams at once, and returns with the last running one."""
     gate = asyncio.Event()

@@ -41,6 +41,7 @@ class Conversation:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._head = b""
 
     @classmethod
     async def open(cls, address: str, *, slow: bool = False) -> Self:
@@ -66,9 +67,15 @@ class Conversation:
         lines += [f"{name}: {value}" for name, value in headers]
         self.send("\r\n".join([*lines, "", ""]).encode("utf-8", "surrogateescape"))
 
+    async def begun(self) -> None:
+        """Wait for the head of the answer, and leave it to be read."""
+        self._head = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), TIMEOUT_S)
+
     async def head(self) -> tuple[int, tuple[tuple[str, str], ...]]:
         """Read the status line and the headers."""
-        block = await asyncio.wait_for(self._reader.readuntil(b"\r\n\r\n"), TIMEOUT_S)
+        if not self._head:
+            await self.begun()
+        block, self._head = self._head, b""
         status, *lines = block.decode("latin-1").removesuffix("\r\n\r\n").split("\r\n")
         pairs = (line.partition(":") for line in lines)
         return int(status.split()[1]), tuple((k.lower(), v.strip()) for k, _, v in pairs)

@@ -1,0 +1,332 @@
+"""Several processes on one port: real ones, killed in every way.
+
+Which worker takes a connection is chance; where it matters, the others are stopped meanwhile.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from tests.support.client import TIMEOUT_S, Conversation, Reply, ask, stream_target
+from tests.support.clips import hls, make_clip
+from tests.support.fidelity import assert_faithful
+from tests.support.origin import Gate, Origin
+from tests.support.processes import children, stopped, until_gone
+from tests.support.served import LOOPBACK, Running, curl, running, until_idle
+
+RESPAWN_S = 10.0  # ten times what is promised
+
+
+@dataclass
+class Server:
+    """A server of two workers, and the origin behind it."""
+
+    run: Running
+    address: str
+    origin: Origin
+    gate: Gate  # where all streams stop, some fragments into them
+    workers: list[int]
+    open: list[Conversation] = field(default_factory=list)
+
+    @property
+    def target(self) -> str:
+        return stream_target(self.origin.at("/media.m3u8"))
+
+    def tell(self, signum: signal.Signals) -> None:
+        self.run.process.send_signal(signum)
+
+    @contextlib.asynccontextmanager
+    async def only(self, worker: int) -> AsyncIterator[None]:
+        """Meanwhile, connections come to this worker alone."""
+        async with stopped(set(self.workers) - {worker}):
+            yield
+
+    async def stream(self, worker: int) -> Conversation:
+        """Start a stream in one worker; returns when it has begun and stands at the gate."""
+        async with self.only(worker):
+            conversation = await Conversation.open(self.address)
+            self.open.append(conversation)
+            conversation.request(self.target)
+            await conversation.begun()
+            await self.at_gate(len(self.open))
+        return conversation
+
+    async def at_gate(self, streams: int) -> None:
+        await self.origin.until(lambda: len(self.origin.asked("/segment2.ts")) >= streams)
+
+    async def ask(self, worker: int, target: str = "") -> Reply:
+        async with self.only(worker):
+            return await ask(self.address, target or self.target)
+
+    async def new_worker(self) -> int:
+        """Wait for the worker that takes the place of one that died."""
+        async with asyncio.timeout(RESPAWN_S):
+            while True:
+                for process in children(self.run.process.pid) - set(self.workers):
+                    await self.run.until_said(f"process {process} serves")
+                    return process
+                await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def serving(**changes: str) -> AsyncIterator[Server]:
+    """Serve with two workers; afterwards, whatever happened, no process is left."""
+    environment = {**LOOPBACK, "REMUXD_SERVER__WORKERS": "2", **changes}
+    async with Origin() as origin:
+        for path, body in hls(make_clip(seconds=6)).items():
+            origin.add(f"/{path}", body)
+        gate = origin.hold("/segment2.ts", after_bytes=5000)
+        async with running("proxy", "serve", "--port", "0", environment=environment) as run:
+            line = await run.until_said("listening on")
+            workers = await both_workers(run)
+            server = Server(run, line.rpartition(" ")[2], origin, gate, workers)
+            async with contextlib.AsyncExitStack() as stack:
+                stack.push_async_callback(close_all, server.open)
+                yield server
+            gate.open()
+        await until_gone(set(said_to_serve(run)))
+
+
+async def close_all(conversations: list[Conversation]) -> None:
+    for conversation in conversations:
+        conversation.leave()
+
+
+async def both_workers(run: Running) -> list[int]:
+    async with asyncio.timeout(TIMEOUT_S):
+        while len(said_to_serve(run)) < 2:  # noqa: ASYNC110 - two lines, in any order
+            await asyncio.sleep(0.01)
+    return said_to_serve(run)
+
+
+async def until_written(file: Path) -> None:
+    def written() -> bool:
+        return file.exists() and file.stat().st_size > 0
+
+    async with asyncio.timeout(TIMEOUT_S):
+        while not written():  # noqa: ASYNC110 - by another process
+            await asyncio.sleep(0.01)
+
+
+def said_to_serve(run: Running) -> list[int]:
+    return [int(line.split()[-2]) for line in run.said if line.endswith(" serves")]
+
+
+def assert_whole(reply: Reply) -> None:
+    assert (reply.status, reply.ended) == (200, "complete")
+    assert_faithful(make_clip(seconds=6).data, reply.body)
+
+
+# -- one server ------------------------------------------------------------------------------------
+
+
+async def test_workers_serve_one_port() -> None:
+    """Every worker serves whole streams, counts those of the others, and logs under its pid."""
+    async with serving() as server:
+        streams = [await server.stream(worker) for worker in server.workers]
+        for worker in server.workers:
+            for path in ("/healthz", "/readyz"):
+                assert (await server.ask(worker, path)).json()["streams"] == 2
+        server.gate.open()
+        for stream, worker in zip(streams, server.workers, strict=True):
+            assert_whole(await stream.reply())
+            await server.run.until_said(f"[{worker}] INFO proxy.delivery stream")
+        await until_idle(server.address)
+        server.tell(signal.SIGTERM)
+        assert await server.run.ended() == 0
+
+
+async def test_workers_share_a_unix_socket(tmp_path: Path) -> None:
+    """A unix socket serves like a port, and its file goes with the master, not with a worker."""
+    path = tmp_path / "socket"
+    async with serving(REMUXD_SERVER__UNIX_SOCKET=str(path)) as server:
+        first, second = server.workers
+        assert server.address == f"unix:{path}"
+        os.kill(first, signal.SIGTERM)
+        server.workers[0] = await server.new_worker()
+        stream = await server.stream(second)
+        server.gate.open()
+        assert_whole(await stream.reply())
+        server.tell(signal.SIGTERM)
+        assert await server.run.ended() == 0
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"REMUXD_UPSTREAM__CA_FILE": "/nowhere.pem"}, "ca_file"),
+        ({"REMUXD_SERVER__UNIX_SOCKET": "/nowhere/socket"}, "server.unix_socket"),
+        ({"REMUXD_SERVER__HOST": "nowhere.invalid"}, "server.host"),
+    ],
+)
+async def test_workers_do_not_start_with_a_bad_configuration(
+    changes: dict[str, str], named: str
+) -> None:
+    """What stops the start of one process stops it before there is any worker."""
+    environment = {**LOOPBACK, "REMUXD_SERVER__WORKERS": "2", **changes}
+    async with running("proxy", "serve", "--port", "0", environment=environment) as run:
+        assert await run.ended() == 78
+    assert len(run.said) == 1
+    assert named in run.said[0]
+
+
+async def test_workers_on_a_port_that_is_taken() -> None:
+    """One line and exit code 1."""
+    environment = {**LOOPBACK, "REMUXD_SERVER__WORKERS": "2"}
+    async with Origin() as origin:
+        command = ("proxy", "serve", "--port", str(origin.port))
+        async with running(*command, environment=environment) as run:
+            assert await run.ended() == 1
+    assert len(run.said) == 1
+    assert "in use" in run.said[0]
+
+
+# -- a worker dies ---------------------------------------------------------------------------------
+
+
+async def test_worker_that_dies_takes_only_its_own_streams(tmp_path: Path) -> None:
+    """Its client sees a cut and the other none; it is replaced, and the log says so."""
+    async with serving() as server:
+        dying, other = server.workers
+        survivor = await server.stream(other)
+        async with server.only(dying):
+            victim = asyncio.create_task(
+                curl("-N", "-o", str(tmp_path / "out"), server.address + server.target)
+            )
+            await until_written(tmp_path / "out")
+        os.kill(dying, signal.SIGSEGV)
+        assert (await victim)[0] == 18  # partial file
+        server.workers[0] = await server.new_worker()
+        await server.run.until_said(f"(pid:{dying}) was sent SIGSEGV")
+        await server.run.until_said(f"worker {dying} took 1 streams with it")
+        assert (await server.ask(other, "/healthz")).json()["streams"] == 1
+        successor = await server.stream(server.workers[0])
+        server.gate.open()
+        assert_whole(await survivor.reply())
+        assert_whole(await successor.reply())
+
+
+async def test_worker_that_dies_while_draining_is_not_replaced() -> None:
+    """A server that ends starts nothing, and ends well."""
+    async with serving() as server:
+        stream = await server.stream(server.workers[0])
+        server.tell(signal.SIGTERM)
+        await until_gone([server.workers[1]])
+        os.kill(server.workers[0], signal.SIGKILL)
+        assert (await stream.reply()).ended == "cut"
+        assert await server.run.ended() == 0
+        assert len(said_to_serve(server.run)) == 2
+
+
+# -- limits of the whole ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("limit", "status", "code"),
+    [
+        ("REMUXD_LIMITS__STREAMS", 503, "overloaded"),
+        ("REMUXD_LIMITS__STREAMS_PER_CLIENT", 429, "rate_limited"),
+    ],
+)
+async def test_limits_count_the_streams_of_all_workers(limit: str, status: int, code: str) -> None:
+    """Two streams are two, wherever they run; and one that is over makes room everywhere."""
+    async with serving(**{limit: "2"}) as server:
+        streams = [await server.stream(worker) for worker in server.workers]
+        for worker in server.workers:
+            reply = await server.ask(worker)
+            assert (reply.status, reply.json()["code"]) == (status, code)
+            assert int(reply.header("retry-after") or 0) > 0
+        server.gate.open()
+        for stream in streams:
+            assert_whole(await stream.reply())
+        await until_idle(server.address)
+        assert_whole(await server.ask(server.workers[0]))
+
+
+async def test_limits_forget_the_streams_of_a_dead_worker() -> None:
+    """Nobody has to wait for places that the dead had."""
+    async with serving(REMUXD_LIMITS__STREAMS="1") as server:
+        dying, other = server.workers
+        await server.stream(dying)
+        assert (await server.ask(other)).status == 503
+        os.kill(dying, signal.SIGKILL)
+        server.workers[0] = await server.new_worker()
+        server.gate.open()
+        assert_whole(await server.ask(other))
+
+
+# -- the end ---------------------------------------------------------------------------------------
+
+
+async def test_sigterm_lets_the_streams_of_all_workers_finish() -> None:
+    """Not ready at once, nothing new, running streams come whole, exit code 0."""
+    async with serving() as server:
+        first, second = server.workers
+        stream = await server.stream(first)
+        server.tell(signal.SIGTERM)
+        await until_gone([second])  # it had nothing to finish
+        assert (await ask(server.address, "/readyz")).status == 503
+        refused = await ask(server.address, server.target)
+        assert (refused.status, refused.json()["code"]) == (503, "overloaded")
+        server.gate.open()
+        assert_whole(await stream.reply())
+        assert await server.run.ended() == 0
+
+
+async def test_sigterm_to_the_whole_group_is_one_sigterm() -> None:
+    """A service manager may tell every process: none takes that for the second time."""
+    async with serving() as server:
+        stream = await server.stream(server.workers[0])
+        for worker in server.workers:
+            os.kill(worker, signal.SIGTERM)
+        server.tell(signal.SIGTERM)
+        await until_gone([server.workers[1]])
+        server.gate.open()
+        assert_whole(await stream.reply())
+        assert await server.run.ended() == 0
+
+
+async def test_sigterm_cuts_at_the_end_of_the_drain() -> None:
+    """What does not end in `drain_s` is cut visibly, and the exit code is still 0."""
+    async with serving(REMUXD_SERVER__DRAIN_S="0.1") as server:
+        streams = [await server.stream(worker) for worker in server.workers]
+        server.tell(signal.SIGTERM)
+        assert [(await stream.reply()).ended for stream in streams] == ["cut", "cut"]
+        assert await server.run.ended() == 0
+        assert sum("outcome=shutdown" in line for line in server.run.said) == 2
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGTERM, signal.SIGTERM], [signal.SIGINT]])
+async def test_second_signal_ends_all_workers_now(signals: list[signal.Signals]) -> None:
+    """A second SIGTERM, or Ctrl-C, does not wait."""
+    async with serving(REMUXD_SERVER__DRAIN_S="3600") as server:
+        streams = [await server.stream(worker) for worker in server.workers]
+        for signum in signals:
+            server.tell(signum)
+            await server.run.until_said("stopping: all workers")
+        assert [(await stream.reply()).ended for stream in streams] == ["cut", "cut"]
+        assert await server.run.ended() == 0
+
+
+async def test_workers_do_not_outlive_their_master() -> None:
+    """They give the port free at once, let their streams finish, and are gone."""
+    async with serving() as server:
+        first, second = server.workers
+        stream = await server.stream(first)
+        server.tell(signal.SIGKILL)
+        await until_gone([second])
+        await server.run.until_said(f"[{first}] INFO proxy.serving stopping")
+        port = server.address.rpartition(":")[2]
+        async with running("proxy", "serve", "--port", port) as next_one:
+            await next_one.until_said("listening on")
+            assert (await ask(server.address, "/readyz")).status == 200
+            server.gate.open()
+            assert_whole(await stream.reply())
+        await until_gone([first])
