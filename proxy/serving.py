@@ -7,6 +7,7 @@ process that serves does, and a `Stop` is how it is told to end.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
 import os
@@ -93,7 +94,15 @@ async def serve_until(
 ) -> None:
     """Serve on `sockets` until `stop` is told and the streams have ended or are cut."""
     drain_s = config.server.drain_s
-    async with wiring.running_app(config, census) as app, serve_sockets(app, sockets) as server:
+    async with contextlib.AsyncExitStack() as stack:
+        app = await stack.enter_async_context(wiring.running_app(config, census))
+
+        def has_more_than_its_part() -> bool:
+            assert census is not None
+            return app.active * config.server.workers > census.total
+
+        yields = has_more_than_its_part if census is not None else None
+        server = await stack.enter_async_context(serve_sockets(app, sockets, yields=yields))
         logger.info("process %d serves", os.getpid())
         await stop.told.wait()
         if not stop.listening:

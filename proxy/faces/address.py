@@ -17,7 +17,7 @@ from typing import Any
 
 __all__ = ["BACKLOG", "bind", "shown"]
 
-BACKLOG = 128  # connections that wait to be accepted; asyncio has 100, aiohttp 128
+BACKLOG = 512  # connections that wait to be accepted; nginx has 511
 
 Address = tuple[Any, ...]  # host, port, and for IPv6 two more
 

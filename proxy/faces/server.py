@@ -19,7 +19,7 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ from proxy.app import (
     malformed,
 )
 from proxy.errors import StreamAborted
+from proxy.faces.acceptor import Acceptor
 from proxy.faces.address import BACKLOG, bind, shown
 
 __all__ = ["Server", "listen", "serve"]
@@ -54,7 +55,7 @@ class Server:
     """A listening server; `listen` and `serve` make and close it."""
 
     def __init__(
-        self, app: App, addresses: tuple[str, ...], listeners: Sequence[asyncio.Server]
+        self, app: App, addresses: tuple[str, ...], listeners: Sequence[asyncio.Server | Acceptor]
     ) -> None:
         self.addresses = addresses  # "http://127.0.0.1:8080", or "unix:" and a path
         self._app = app
@@ -97,19 +98,28 @@ async def listen(
 
 
 @contextlib.asynccontextmanager
-async def serve(app: App, sockets: Sequence[socket.socket]) -> AsyncIterator[Server]:
-    """As `listen`, on sockets that listen already; they are closed at the end."""
+async def serve(
+    app: App, sockets: Sequence[socket.socket], *, yields: Callable[[], bool] | None = None
+) -> AsyncIterator[Server]:
+    """As `listen`, on sockets that listen already; they are closed at the end.
+
+    `yields` is given where other processes accept from them, too: see `Acceptor`.
+    """
     loop = asyncio.get_running_loop()
     addresses = tuple(map(shown, sockets))
     handler = _Handler(app)
     runner = web.ServerRunner(_HttpServer(handler), shutdown_timeout=CLOSE_TIMEOUT_S)
     await runner.setup()
-    listeners: list[asyncio.Server] = []
+    listeners: list[asyncio.Server | Acceptor] = []
     try:
         assert runner.server is not None
-        for sock in sockets:  # unix sockets, too: this is the call that leaves their file alone
-            listener = await loop.create_server(runner.server, sock=sock, backlog=BACKLOG)
-            listeners.append(listener)
+        for sock in sockets:
+            if yields is not None:
+                listeners.append(Acceptor(sock, runner.server, yields))
+            else:  # unix sockets, too: this is the call that leaves their file alone
+                listeners.append(
+                    await loop.create_server(runner.server, sock=sock, backlog=BACKLOG)
+                )
         yield Server(app, addresses, listeners)
     finally:
         for listener in listeners:
