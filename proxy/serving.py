@@ -13,7 +13,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -90,9 +90,17 @@ def serve(config: Config) -> None:
 
 
 async def serve_until(
-    stop: Stop, config: Config, sockets: Sequence[socket.socket], census: Census | None = None
+    stop: Stop,
+    config: Config,
+    sockets: Sequence[socket.socket],
+    *,
+    census: Census | None = None,
+    ready: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve on `sockets` until `stop` is told and the streams have ended or are cut."""
+    """Serve on `sockets` until `stop` is told and the streams have ended or are cut.
+
+    `census`: of all the processes that serve on them; `ready` is called when this one does.
+    """
     drain_s = config.server.drain_s
     async with contextlib.AsyncExitStack() as stack:
         app = await stack.enter_async_context(wiring.running_app(config, census))
@@ -104,6 +112,7 @@ async def serve_until(
         yields = has_more_than_its_part if census is not None else None
         server = await stack.enter_async_context(serve_sockets(app, sockets, yields=yields))
         logger.info("process %d serves", os.getpid())
+        ready()
         await stop.told.wait()
         if not stop.listening:
             server.stop_listening()

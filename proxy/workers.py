@@ -27,6 +27,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -35,6 +36,7 @@ from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
 from gunicorn.arbiter import Arbiter
+from gunicorn.errors import HaltServer
 from gunicorn.glogging import Logger
 from gunicorn.workers.base import Worker
 
@@ -56,14 +58,17 @@ MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - gunicorn's unlinked files, kept
 def serve(config: Config, sockets: Sequence[socket.socket]) -> NoReturn:
     """Run `server.workers` processes on `sockets`, which are taken over, until told to stop.
 
-    Ends the process: with code 0 after SIGTERM or SIGINT.
+    Ends the process: with code 0 after SIGTERM or SIGINT, 3 when no worker can serve.
     """
     census = SharedCensus(config.limits.streams)
     arbiter = _Arbiter(_Application(config, sockets, census))
     gc.collect()
     gc.freeze()  # the collector writes to what it looks at, and what is written to is not shared
-    arbiter.run()
-    raise AssertionError  # it exits
+    try:
+        arbiter.run()  # exits by itself
+    except HaltServer as halt:  # a second worker that cannot serve interrupts the end for the first
+        sys.exit(halt.exit_status)
+    raise AssertionError
 
 
 class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
@@ -169,6 +174,9 @@ class _Worker(Worker):  # type: ignore[misc]
             signal.signal(signum, signal.SIG_DFL)  # until it serves, there is nothing to drain
 
     def run(self) -> None:
+        # Where not even the first ones can serve, the arbiter gives up, with exit code 3; later,
+        # when others have streams, it tries again.
+        self.booted = self.age > self.cfg.workers
         serving.run(self._serve())
 
     async def _serve(self) -> None:
@@ -180,9 +188,14 @@ class _Worker(Worker):  # type: ignore[misc]
         beating = asyncio.create_task(self._beat(stop))
         sockets = [listener.sock for listener in self.sockets]
         try:
-            await serving.serve_until(stop, self.app.config, sockets, self.app.census)
+            await serving.serve_until(
+                stop, self.app.config, sockets, census=self.app.census, ready=self._ready
+            )
         finally:
             beating.cancel()
+
+    def _ready(self) -> None:
+        self.booted = True
 
     async def _beat(self, stop: serving.Stop) -> None:
         while os.getppid() == self.ppid:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import REPOSITORY
 from tests.support.client import TIMEOUT_S, Conversation, Reply, ask, stream_target
 from tests.support.clips import hls, make_clip
 from tests.support.fidelity import assert_faithful
@@ -90,7 +91,13 @@ async def serving(**changes: str) -> AsyncIterator[Server]:
                 stack.push_async_callback(close_all, server.open)
                 yield server
             gate.open()
-        await until_gone(set(said_to_serve(run)))
+        try:
+            await until_gone(set(said_to_serve(run)))
+        except TimeoutError:
+            for process in said_to_serve(run):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            raise
 
 
 async def close_all(conversations: list[Conversation]) -> None:
@@ -161,7 +168,7 @@ async def test_workers_share_a_unix_socket(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"REMUXD_UPSTREAM__CA_FILE": "/nowhere.pem"}, "ca_file"),
+        ({"REMUXD_UPSTREAM__CA_FILE": str(REPOSITORY / "LICENSE")}, "ca_file"),
         ({"REMUXD_SERVER__UNIX_SOCKET": "/nowhere/socket"}, "server.unix_socket"),
         ({"REMUXD_SERVER__HOST": "nowhere.invalid"}, "server.host"),
     ],
@@ -175,6 +182,15 @@ async def test_workers_do_not_start_with_a_bad_configuration(
         assert await run.ended() == 78
     assert len(run.said) == 1
     assert named in run.said[0]
+
+
+async def test_workers_that_cannot_serve_end_the_start() -> None:
+    """What only a worker can find out is told once, not again and again by new workers."""
+    environment = {**LOOPBACK, "REMUXD_SERVER__WORKERS": "2"}
+    command = ("tests.support.unable", "serve", "--port", "0")
+    async with running(*command, environment=environment) as run:
+        assert await run.ended() == 3
+    assert sum("RuntimeError: unable to serve" in line for line in run.said) in {1, 2}
 
 
 async def test_workers_on_a_port_that_is_taken() -> None:

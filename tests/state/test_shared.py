@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from multiprocessing.synchronize import Event, Lock
 
 import pytest
 
@@ -52,33 +53,36 @@ def test_census_is_as_large_as_told(shared: SharedCensus) -> None:
     assert shared.total == 0
 
 
-def _try_often(census: SharedCensus, begin: int, excess: int) -> None:
-    os.read(begin, 1)
-    for _ in range(1000):
+def _try_often(census: SharedCensus, begin: Event, inside: Lock, excess: Event) -> None:
+    begin.wait()
+    for _ in range(500):
         with census.locked():
-            entry = census.enter("a") if census.total < CAPACITY - 1 else None
-            if census.total >= CAPACITY:
-                os.write(excess, b"!")
+            free = census.total == 0
+            os.sched_yield()
+            entry = census.enter("a") if free else None
         if entry is not None:
+            if inside.acquire(block=False):
+                os.sched_yield()
+                inside.release()
+            else:
+                excess.set()
             census.leave(entry)
 
 
 def test_census_is_never_over_its_limit(shared: SharedCensus) -> None:
     """Looking and entering is one step, however many processes do it at a time."""
-    begin, go = os.pipe()
-    seen, excess = os.pipe()
-    tries = [FORK.Process(target=_try_often, args=(shared, begin, excess)) for _ in range(6)]
-    for process in tries:
+    begin, inside, excess = FORK.Event(), FORK.Lock(), FORK.Event()
+    several = [
+        FORK.Process(target=_try_often, args=(shared, begin, inside, excess)) for _ in range(4)
+    ]
+    for process in several:
         process.start()
-    os.write(go, b"." * len(tries))
-    for process in tries:
+    begin.set()
+    for process in several:
         process.join()
-    os.close(excess)
-    assert [process.exitcode for process in tries] == [0] * len(tries)
-    assert os.read(seen, 1) == b""
+    assert [process.exitcode for process in several] == [0] * len(several)
+    assert not excess.is_set()
     assert shared.total == 0
-    for end in (begin, go, seen):
-        os.close(end)
 
 
 def _die_inside(census: SharedCensus) -> None:
