@@ -213,6 +213,7 @@ class Config(BaseSettings):
                 ),
                 segment_bytes=self.limits.segment_bytes,
                 headers=upstream.headers,
+                instance=_FETCH.instance,  # one for all workers, which are forked later
                 proxy=upstream.proxy or None,
                 ca_file=Path(upstream.ca_file) if upstream.ca_file else None,
             )

@@ -31,7 +31,6 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 from gunicorn.app.base import BaseApplication
@@ -52,7 +51,7 @@ BEAT_S = 1.0  # between signs of life, and looks at who the parent is
 HANG_S = 30  # without a sign of life: the event loop stands still, and so do all its streams
 KILL_AFTER_S = 3.0  # after server.drain_s: cutting takes well under one
 RESPAWN_PAUSE_S = 0.5  # as many forks as there are workers in this time: no storm of them
-MEMORY_FOLDER = Path("/dev/shm")  # noqa: S108 - gunicorn's unlinked files, kept off the disk
+MEMORY_FOLDER = "/dev/shm"  # noqa: S108 - gunicorn's unlinked files, kept off the disk
 
 
 def serve(config: Config, sockets: Sequence[socket.socket]) -> NoReturn:
@@ -91,7 +90,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
             "logger_class": _Log,
             "child_exit": self._lost,
             "proc_name": "remuxd",
-            "worker_tmp_dir": str(MEMORY_FOLDER) if MEMORY_FOLDER.is_dir() else None,
+            "worker_tmp_dir": MEMORY_FOLDER if os.access(MEMORY_FOLDER, os.W_OK) else None,
             "control_socket_disable": True,
         }
         for name, value in settings.items():

@@ -149,6 +149,18 @@ async def test_workers_serve_one_port() -> None:
         assert await server.run.ended() == 0
 
 
+async def test_workers_know_what_comes_back_to_one_of_them() -> None:
+    """A request that any worker has sent is refused by every worker: it runs in a circle."""
+    async with serving() as server:
+        for worker in server.workers:
+            await server.stream(worker)
+        (via,) = {request.headers["via"] for request in server.origin.requests}
+        for worker in server.workers:
+            async with server.only(worker):
+                reply = await ask(server.address, server.target, headers=(("Via", via),))
+            assert (reply.status, reply.json()["code"]) == (508, "loop_detected")
+
+
 async def test_workers_share_a_unix_socket(tmp_path: Path) -> None:
     """A unix socket serves like a port, and its file goes with the master, not with a worker."""
     path = tmp_path / "socket"
