@@ -4,6 +4,7 @@
 #   make check               format, lint, types
 #   make bench               the measurements
 #   make soak                the tests that run for minutes
+#   make fuzz [ARGS="--cases 2000 --seed 7"]   damaged clips through the remux, until it is stopped
 #   make clean               forget all of it
 
 ARGS ?=
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: run test check bench soak clean
+.PHONY: run test check bench soak fuzz clean
 
 run: $(VENV)/.run
 	$(BIN)/remuxd demo $(ARGS)
@@ -31,6 +32,9 @@ bench: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+fuzz: $(VENV)/.dev
+	$(BIN)/python -m fuzz $(ARGS)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

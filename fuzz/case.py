@@ -1,0 +1,89 @@
+"""A case: what the inputs of one remux play, and how that is kept in a file."""
+
+from __future__ import annotations
+
+import base64
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import get_args
+
+from proxy.media.section import Format, Section
+from tests.support.sources import Script
+
+_FORMATS = get_args(Format)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """The bytes of one section."""
+
+    format: Format
+    data: bytes = field(repr=False)
+    discontinuity: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One or two inputs, each of one or more sections; `recipe` says how it was made."""
+
+    inputs: tuple[tuple[Piece, ...], ...]
+    recipe: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all sections."""
+        return sum(len(piece.data) for pieces in self.inputs for piece in pieces)
+
+    def scripts(self, sizes: tuple[int, ...]) -> list[Script]:
+        """Return fresh inputs that hand out pieces of at most these sizes, over and over."""
+        return [
+            Script(
+                *(
+                    (Section(format=one.format, discontinuity=one.discontinuity), one.data)
+                    for one in pieces
+                ),
+                sizes=sizes,
+            )
+            for pieces in self.inputs
+        ]
+
+    def dump(self) -> str:
+        """Return the text of a file that `load` reads."""
+        inputs = [
+            [
+                {
+                    "format": piece.format,
+                    "discontinuity": piece.discontinuity,
+                    "data": base64.b64encode(zlib.compress(piece.data, 9)).decode(),
+                }
+                for piece in pieces
+            ]
+            for pieces in self.inputs
+        ]
+        return json.dumps({"recipe": self.recipe, "inputs": inputs}, indent=1) + "\n"
+
+
+def load(text: str) -> Case:
+    """Read what `Case.dump` wrote.
+
+    Raises:
+        ValueError, KeyError: it is something else.
+    """
+    document = json.loads(text)
+    inputs = []
+    for pieces in document["inputs"]:
+        for piece in pieces:
+            if piece["format"] not in _FORMATS:
+                raise ValueError(f"unknown format {piece['format']}")
+        inputs.append(
+            tuple(
+                Piece(
+                    piece["format"],
+                    zlib.decompress(base64.b64decode(piece["data"])),
+                    piece["discontinuity"],
+                )
+                for piece in pieces
+            )
+        )
+    return Case(tuple(inputs), document["recipe"])
