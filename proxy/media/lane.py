@@ -25,7 +25,7 @@ _CLOCK_HZ = 90000
 _CLOCK_MODULUS = 1 << 33  # ISO/IEC 13818-1 section 2.4.3.6
 
 # Tracks of one source are muxed no further apart than this.
-_TOGETHER_S = 10
+TOGETHER_S = 10
 
 # Formats whose packets carry times; those of packed audio are counted from 0 in each section.
 _CLOCKED = frozenset({"mpegts", "mp4"})
@@ -75,6 +75,7 @@ class Lane:
         self.waits = True  # whether its samples are held until the shift is known
         self.held: list[Held] = []
         self.held_bytes = 0
+        self.placed_ticks = 0  # the last decode time in the output
         self.copied = 0  # packets
         self.epoch = 0  # how many shifts of the output it has followed
         self.others_s: Callable[[], float | None] = _nowhere  # how far they have been read
@@ -252,7 +253,7 @@ class Lane:
         if time is None or others_s is None or position_s is None:
             return False
         ahead_s = timeline.distance_s(time)
-        if ahead_s < 0 or abs(position_s + ahead_s - others_s) > _TOGETHER_S:
+        if ahead_s < 0 or abs(position_s + ahead_s - others_s) > TOGETHER_S:
             return False
         timeline.expect_hole(ahead_s)
         return True
@@ -326,6 +327,23 @@ class Lane:
         kept = [held for held in self.held if held.present_s >= begin_s]
         self.copied -= (len(self.held) - len(kept)) * self.packets_per_sample
         self.held, self.held_bytes = kept, sum(held.size for held in kept)
+
+    def split_held(self) -> list[Held]:
+        """Keep the held samples that share the first one's timeline, and return those behind: the
+        clock jumped before the shift was known."""
+        first = self.held[0].timeline if self.held else None
+        count = next((n for n, held in enumerate(self.held) if held.timeline is not first), None)
+        if count is None:
+            return []
+        later = self.held[count:]
+        del self.held[count:]
+        self.held_bytes = sum(held.size for held in self.held)
+        return later
+
+    def hold_behind(self, earlier: TrackTimeline, later: list[Held]) -> None:
+        """Hold what `split_held` returned, now that what came before it has been placed."""
+        later[0].timeline.succeed(earlier, hole_s=None)
+        self.held, self.held_bytes, self.waits = later, sum(held.size for held in later), True
 
     def release(self) -> list[Held]:
         """Return what was held; from now on nothing is."""

@@ -31,7 +31,7 @@ from proxy.errors import CorruptMedia, ProxyError, RemuxFailed, SpliceIncompatib
 from proxy.media.boxes import TrackBox, init_segment
 from proxy.media.feed import Feed
 from proxy.media.fragment import Fragmenter, InitSegment, Part
-from proxy.media.lane import Held, Lane
+from proxy.media.lane import TOGETHER_S, Held, Lane
 from proxy.media.nal import BitstreamError
 from proxy.media.ring import BridgeClosed
 from proxy.media.section import Input, Section
@@ -49,6 +49,10 @@ _NO_START_PACKETS = 1800
 
 # Pictures that are complete only when the next one comes: in their PES packet, and in the parser.
 _UNSEEN_FRAMES = 2
+
+# What a duration and a composition offset of a sample can hold (ISO/IEC 14496-12 section 8.8.8): a
+# bit less than seven hours at 90 kHz.
+_LONGEST_TICKS = 1 << 31
 
 
 class StartMissed(CorruptMedia):
@@ -146,7 +150,7 @@ class _Remux:
                 feed.exhausted = True
             else:
                 self._enter(feed, feed.next, discontinuity=False)
-        if self._waiting():
+        while self._waiting():
             self._start()
 
     def _pair(self) -> None:
@@ -268,7 +272,7 @@ class _Remux:
 
     def _take(self, lane: Lane, samples: Sequence[Held]) -> None:
         for held in samples:
-            if lane.waits and lane.epoch < self._epoch:
+            if lane.waits and lane.epoch < self._epoch and self._follows(lane, held):
                 self._follow(lane, held)
             elif lane.waits:
                 lane.hold(held, self._begin_s(lane, held))
@@ -280,11 +284,22 @@ class _Remux:
                 left_out = self._counts.left_out
                 left_out["silent_track"] = left_out.get("silent_track", 0) + 1
 
+    def _follows(self, lane: Lane, held: Held) -> bool:
+        """Whether the jump of a track is the one that others have made: with their shift, it goes
+        on near to where all of them are."""
+        lane.epoch = self._epoch
+        ends_s = [other.end_s for other in self._lanes if other.index >= 0]
+        shown_s = held.present_s - self._origin
+        return (
+            not lane.held
+            and bool(ends_s)
+            and min(ends_s) - TOGETHER_S <= shown_s <= max(ends_s) + TOGETHER_S
+        )
+
     def _follow(self, lane: Lane, held: Held) -> None:
         """The clock jumped for this track too: it moves as the others did."""
         reserve = held.timeline.reserve([held.times])
         held.timeline.start(origin=self._origin, lead=self._lead, reserve=reserve)
-        lane.epoch = self._epoch
         lane.release()
         self._place(lane, held)
 
@@ -351,6 +366,9 @@ class _Remux:
             lane.copied -= lane.packets_per_sample
             lane.ended = lane.ended or dts >= lane.end_ticks
             return
+        if abs(pts - dts) >= _LONGEST_TICKS or dts - lane.placed_ticks >= _LONGEST_TICKS:
+            raise CorruptMedia(f"the times of its {lane.kind} are torn apart")
+        lane.placed_ticks = dts
         self._fragmenter.add(
             lane.index,
             pts,
@@ -383,6 +401,7 @@ class _Remux:
     def _start(self) -> None:
         """Fix the shift and send what was held."""
         waiting = self._waiting()
+        later = [(lane, lane.held[0].timeline, lane.split_held()) for lane in waiting]
         if self._fragmenter is None:
             self._begin(waiting)
         elif waiting:
@@ -407,6 +426,9 @@ class _Remux:
         released.sort(key=lambda pair: pair[1].decode_s)  # stable: each track keeps its order
         for lane, held in released:
             self._place(lane, held)
+        for lane, timeline, jumped in later:
+            if jumped and lane.index >= 0:
+                lane.hold_behind(timeline, jumped)
 
     def _begin(self, present: Sequence[Lane]) -> None:
         """Send the init segment."""

@@ -126,6 +126,8 @@ class TrackTimeline:
         """
         if self._modulus is not None:
             pts, dts = self._unwrapped(pts), self._unwrapped(dts)
+        if pts is not None and dts is not None and abs(pts - dts) > self._jump_ahead:
+            pts, dts = self._believed(pts, dts)
         filled = self._filled
         if self._steady:  # sound has one time; where two are stated, it is heard at the first
             dts = dts if pts is None else pts
@@ -156,6 +158,16 @@ class TrackTimeline:
         if pts - dts > self._longest_delay:  # noqa: PLR1730 - a call less for every packet
             self._longest_delay = pts - dts
         return pts, dts
+
+    def _believed(self, pts: int, dts: int) -> tuple[int | None, int | None]:
+        """Choose between two times that cannot both be true: no picture waits so long."""
+        if self._modulus is not None:  # the clock wraps between them, and nothing came before
+            near = nearest(dts, pts, self._modulus)
+            if abs(pts - near) <= self._jump_ahead:
+                return pts, near
+        if self._filled is not None and abs(pts - self._filled) < abs(dts - self._filled):
+            return pts, None
+        return None, dts
 
     def _is_undecided(self, dts: int) -> bool:
         """Whether a decode time that equals the presentation time may be none: a PES packet without
