@@ -18,6 +18,7 @@ from av.container import InputContainer
 
 from proxy.errors import CorruptMedia, SpliceIncompatible, UnsupportedCodec
 from proxy.media.bitstream import COPYABLE
+from proxy.media.fence import CheckedBoxes, Metered
 from proxy.media.psi import Program, ProgramReader
 from proxy.media.section import Format, Input
 
@@ -69,13 +70,14 @@ class SourceTrack:
 class _Tap:
     """Shows the bytes to the program reader on their way into the demuxer, and where they end."""
 
-    def __init__(self, source: Input, programs: ProgramReader | None) -> None:
+    def __init__(self, source: Input, meter: Metered, programs: ProgramReader | None) -> None:
         self._source = source
+        self._meter = meter
         self._programs = programs
         self._ended = False
 
     def read(self, n: int) -> bytes:
-        data = self._source.read(n)
+        data = self._meter.read(n)
         self._ended = not data
         if self._programs is not None:
             self._programs.feed(data)
@@ -123,7 +125,8 @@ class Demuxer:
     ) -> None:
         programs = ProgramReader()
         self.incomplete = 0  # packets of the chosen tracks that were left out at the end
-        self._tap = _Tap(source, programs if format == "mpegts" else None)
+        self._meter = Metered(CheckedBoxes(source) if format == "mp4" else source)
+        self._tap = _Tap(source, self._meter, programs if format == "mpegts" else None)
         self._container: InputContainer = av.open(
             self._tap,
             "r",
@@ -134,6 +137,7 @@ class Demuxer:
                 "format_whitelist": _WHITELIST.get(format, format),
             },
             io_open=_deny,
+            metadata_errors="replace",
             buffer_size=_BUFFER_BYTES,
         )
         try:
@@ -169,7 +173,9 @@ class Demuxer:
         Raises:
             SpliceIncompatible: a stream appears that was not announced at the start; PyAV cannot
                 deliver its packets.
+            CorruptMedia: bytes come and come, and no packet of a chosen track.
         """
+        chosen = {track.index for track in self.tracks}
         packets = self._container.demux()
         cut: dict[int, av.Packet[Any]] = {}  # by stream: the last one behind the end, so far
         while True:
@@ -185,6 +191,8 @@ class Demuxer:
                 break
             if not packet.size:
                 continue
+            if packet.stream_index in chosen:
+                self._meter.advance()
             if self._tap.broke_off:
                 earlier = cut.pop(packet.stream_index, None)
                 cut[packet.stream_index] = packet
