@@ -2,6 +2,7 @@
 
     python -m fuzz.child SEED FIRST COUNT CORPUS     cases FIRST to FIRST + COUNT - 1 of a seed
     python -m fuzz.child --file FILE                 one that was kept
+    python -m fuzz.child --fail KIND                 none: it fails itself, to show that it is seen
 
 One line of JSON per case on stdout, after one with its number alone: when the process dies in
 between, whoever watches knows by which.  A case that computes for more than `HANG_S` is ended by
@@ -13,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import os
 import random
 import resource
 import signal
@@ -64,6 +66,24 @@ def fence() -> None:
     faulthandler.register(signal.SIGPROF, chain=True)
 
 
+def _failing(how: str) -> Verdict:
+    hoard = []
+    match how:
+        case "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        case "noise":
+            sys.stderr.write("libav speaks past the log")
+            sys.stderr.flush()
+        case "memory":
+            while True:
+                hoard.append(bytearray(64 << 20))
+        case _:
+            signal.setitimer(signal.ITIMER_PROF, 0.2)
+            while True:
+                pass
+    return Verdict(outcome="finished", fault="")
+
+
 def _say(document: dict[str, object]) -> None:
     sys.stdout.write(json.dumps(document) + "\n")
     sys.stdout.flush()
@@ -71,6 +91,11 @@ def _say(document: dict[str, object]) -> None:
 
 def main(arguments: list[str]) -> None:
     """Run what the arguments tell."""
+    if arguments[0] == "--fail":
+        fence()
+        _say({"case": 0, "recipe": arguments[1]})
+        _say(_failing(arguments[1]).document())
+        return
     if arguments[0] == "--file":
         case = load(Path(arguments[1]).read_text(encoding="utf-8"))
         fence()

@@ -145,6 +145,8 @@ def _check_times(track: boxes.Track, samples: Sequence[boxes.Sample]) -> None:
         )
         if before.fragment == behind.fragment:
             assert before.duration > 0
+    longest = max((abs(one.composition_offset) for one in samples), default=0)
+    assert longest <= 60 * track.timescale, f"{track.handler}: offset of {longest} ticks"
     assert all(sample.data for sample in samples), f"{track.handler}: an empty sample"
 
 

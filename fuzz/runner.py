@@ -92,6 +92,12 @@ def replay(file: Path) -> Verdict:
     return result.verdict
 
 
+def failing(how: str) -> Verdict:
+    """Run a child that fails in a way of its own: `crash`, `hang`, `noise`."""
+    (result,) = _child(["--fail", how])
+    return result.verdict
+
+
 def _child(arguments: list[str]) -> Iterator[Result]:
     environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "PYTHONWARNINGS": "ignore"}
     with tempfile.TemporaryFile() as errors:
