@@ -18,7 +18,7 @@ from av.container import InputContainer
 
 from proxy.errors import CorruptMedia, SpliceIncompatible, UnsupportedCodec
 from proxy.media.bitstream import COPYABLE
-from proxy.media.fence import CheckedBoxes, Metered
+from proxy.media.fence import MOST_STREAMS, CheckedBoxes, Metered
 from proxy.media.psi import Program, ProgramReader
 from proxy.media.section import Format, Input
 
@@ -37,7 +37,7 @@ _OPTIONS = {
     "analyzeduration": "1",
     "probesize": "1000000",
     "protocol_whitelist": "none",
-    "max_streams": "64",
+    "max_streams": str(MOST_STREAMS),
 }
 
 # Codecs that libavformat may take for data of an unknown kind, by the name that the PMT gives them.

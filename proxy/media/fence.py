@@ -31,6 +31,9 @@ _TABLES_BYTES = 8 * 1024 * 1024
 _FREE_SAMPLES = 64 * 1024
 _SAMPLE_BYTES = 8
 
+# Streams of a source: more than any player offers to choose from.
+MOST_STREAMS = 64
+
 _BRANDS_BYTES = 4 * 1024  # of a list of four letters each
 
 # Boxes that hold boxes, and the bytes in front of those (ISO/IEC 14496-12 section 8).
@@ -102,6 +105,7 @@ class CheckedBoxes:
         self._pass = 0  # bytes that follow and need no look; -1: up to the end
         self._seen_bytes = 0
         self._samples = 0  # that were announced
+        self._tracks = 0
 
     def read(self, n: int, /) -> bytes:
         """Return 1 to n bytes, `b""` at the end.
@@ -180,6 +184,9 @@ class CheckedBoxes:
                     body[place + 4 : place + 8] = b"free"
                 else:
                     self._check(inner, child)
+            self._tracks += kind == b"trak"
+            if self._tracks > MOST_STREAMS:
+                raise CorruptMedia(f"more than {MOST_STREAMS} tracks")
         elif kind == b"elst":
             count = _count(body, 4)
             if count * (20 if body[0] == 1 else 12) > len(body) - 8:

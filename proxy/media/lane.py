@@ -77,6 +77,7 @@ class Lane:
         self.held_bytes = 0
         self.placed_ticks = 0  # the last decode time in the output
         self.copied = 0  # packets
+        self.barren = 0  # packets since the last one of which something came
         self.epoch = 0  # how many shifts of the output it has followed
         self.others_s: Callable[[], float | None] = _nowhere  # how far they have been read
         self.near_s: float | None = None  # where the other tracks of its clock are
@@ -176,7 +177,9 @@ class Lane:
         sample = self.path.feed(memoryview(packet), keyframe=sync)
         pending = self.path.pending
         if sample is None and not pending:
+            self.barren += 1
             return ()
+        self.barren = 0
         timeline = self._timeline or self._begin_timeline()
         self.copied += 1
         pts, dts = packet.pts, packet.dts

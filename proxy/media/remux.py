@@ -43,7 +43,7 @@ SILENT_S = 2  # seconds of media after which an announced track counts as absent
 # stream that HLS is used for, and little enough to have it for each of many streams.
 _PRIMING_BYTES = 32 * 1024 * 1024
 
-# Packets that nothing can decode at the start before the source is called damaged: half a minute
+# Packets in a row that nothing can decode before the source is called damaged: half a minute
 # of pictures at 60 per second without a random access point.
 _NO_START_PACKETS = 1800
 
@@ -228,11 +228,11 @@ class _Remux:
         held = lane.feed(packet)
         if held:
             self._take(lane, held)
-        elif self._fragmenter is None and lane.left_out:
+        elif lane.barren:
             self._look_for_start(lane, packet)
 
     def _look_for_start(self, lane: Lane, packet: av.Packet[Any]) -> None:
-        """Give up where nothing can begin: a picture was left out."""
+        """Give up where nothing can begin, or go on: a picture was left out."""
         begin_s = self._begin_s(lane) if self._wish.insists and not lane.held else None
         if (
             begin_s is not None
@@ -240,9 +240,9 @@ class _Remux:
             and packet.pts * packet.time_base > begin_s
         ):
             raise StartMissed("the wished start was passed without a random access point")
-        if lane.left_out >= _NO_START_PACKETS:
+        if lane.barren >= _NO_START_PACKETS:
             self._check_missed()
-            raise CorruptMedia(f"no random access point in {lane.left_out} packets")
+            raise CorruptMedia(f"no random access point in {lane.barren} packets")
 
     def _check_missed(self, start_s: Fraction = Fraction(0)) -> None:
         """Nothing begins by the wished start: say so where an earlier beginning would help."""

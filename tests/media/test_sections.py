@@ -228,6 +228,25 @@ def test_jump_without_tag_twice() -> None:
     assert_joined([expect(one.data), expect(two.data), expect(one.data)], output)
 
 
+@pytest.mark.parametrize("start_s", [0.0, 300.0, 50_000.0])
+def test_jump_while_priming(start_s: float) -> None:
+    """A clock that jumps before the first fragment is out starts anew all the same."""
+    one, two = make_clip(start_s=20.0, seconds=0.04), make_clip(start_s=start_s)
+    output = remuxed(joined_without_tag(one, two))
+    assert_joined([expect(one.data), expect(two.data)], output)
+
+
+def test_jump_of_one_packet() -> None:
+    """One audio packet with a time of its own pulls nothing along: all packets are there, decode
+    times grow, and the output lasts as long as what is in it."""
+    clip = make_clip(seconds=8.0)
+    data = ts_edit.move(clip.data, clip.audio_pids[0], 7_000 * 90_000, {6})
+    output = remuxed(data)
+    assert output.counts.packets == remuxed(clip.data).counts.packets
+    assert max(output.times_s("soun")) < 10
+    assert max(output.times_s("vide")) < 9
+
+
 def test_small_steps_are_no_jump() -> None:
     """Half a second that is missing stays missing, in both tracks."""
     one, two = make_clip(start_s=20.0), make_clip(start_s=24.5)

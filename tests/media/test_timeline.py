@@ -211,6 +211,28 @@ def pictures_with_holes(draw: st.DrawFn) -> tuple[int, list[Times], list[int]]:
     return frame, times, begins
 
 
+@pytest.mark.parametrize(
+    ("stated", "filled"),
+    [
+        ((3_600, WRAP - 3_600), (3_600, -3_600)),  # the clock wraps between the two
+        ((WRAP - 3_600, 0), (WRAP - 3_600, WRAP)),
+        ((50_000 * HZ, 7_200), (14_400, 7_200)),
+        ((0, 50_000 * HZ), (50_000 * HZ + 7_200, 50_000 * HZ)),
+    ],
+)
+def test_fill_torn_times(stated: Times, filled: Times) -> None:
+    """Two times of a picture that lie hours apart are not both believed."""
+    assert video(modulus=WRAP).fill(*stated) == filled
+
+
+def test_fill_torn_times_behind_others() -> None:
+    """The one that is nearer to the pictures before is believed."""
+    timeline = video()
+    fill(timeline, [(7_200 + 3_600 * n, 3_600 * n) for n in range(5)])
+    assert timeline.fill(25_200, 9 * WRAP) == (25_200, 18_000)
+    assert timeline.fill(-9 * WRAP, 21_600) == (28_800, 21_600)
+
+
 @given(pictures_with_holes())
 def test_fill_behind_holes(track: tuple[int, list[Times], list[int]]) -> None:
     """Decode times that the source states right, whether or not they equal presentation, come out
