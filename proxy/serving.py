@@ -21,6 +21,7 @@ from proxy import wiring
 from proxy.config import Config, ConfigError
 from proxy.faces.address import bind, shown
 from proxy.faces.server import serve as serve_sockets
+from proxy.media import libav
 from proxy.state.census import Census
 
 __all__ = ["Stop", "run", "serve", "serve_until"]
@@ -76,6 +77,7 @@ def serve(config: Config) -> None:
     sockets = _bound(config)
     for sock in sockets:
         logger.info("listening on %s%s", shown(sock), config.server.base_path)
+    libav.introduce()
     if config.server.workers > 1:
         from proxy import workers  # noqa: PLC0415 - one process needs no manager
 

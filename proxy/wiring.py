@@ -20,6 +20,7 @@ from proxy.app import App
 from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
+from proxy.media import libav
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 from proxy.state.census import Census
 
@@ -43,16 +44,19 @@ def load(file: str | None = None, **server: Any) -> Config:
     config = config.model_copy(update={"server": config.server.model_copy(update=told)})
     config.check_may_serve()
     logs.configure(config.log_settings())
+    libav.listen()
     return config
 
 
 def load_or_exit() -> Config:
     """As `load`, for servers that import us: a bad configuration ends the process, code 78."""
     try:
-        return load()
+        config = load()
     except ConfigError as error:
         sys.stderr.write(f"remuxd: {error}\n")
         raise SystemExit(EXIT_CONFIG) from error
+    libav.introduce()
+    return config
 
 
 def check(config: Config) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.media import libav
 from tests.support.client import TIMEOUT_S, Conversation, ask, stream_target
 from tests.support.clips import hls, make_clip
 from tests.support.faults import Status, Truncate
@@ -54,6 +55,24 @@ async def serving_a_stream(
             conversation.request(stream_target(url))
             await gate.reached()
             yield run, address, conversation, gate
+
+
+async def test_serve_tells_its_libraries() -> None:
+    """Once it listens it says which FFmpeg it has, and what an operator should do about an old
+    one; libav's own lines come through the same log."""
+    async with Origin() as origin, serving() as (run, address):
+        assert "FFmpeg" in await run.until_said("PyAV")
+        playlist = '#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI="i"\n#EXTINF:2,\ns\n'
+        origin.add("/media.m3u8", (playlist + "#EXT-X-ENDLIST\n").encode())
+        origin.add("/i", b"\x00\x00\x00\x10ftypisom\0\0\0\0")
+        origin.add("/s", b"\x00\x00\x00\x20mdat" + bytes(24))
+        reply = await ask(address, stream_target(origin.at("/media.m3u8")))
+        assert reply.json()["code"] == "corrupt_media"
+        assert "moov atom not found" not in reply.body.decode()
+        assert "WARNING proxy.media.libav " in await run.until_said("moov atom not found")
+        assert "moov atom not found" in await run.until_said("outcome=corrupt_media")
+        told = [line for line in run.said if "update PyAV" in line]
+        assert len(told) == (libav.warning() is not None)
 
 
 async def test_serve_answers_and_ends_with_sigterm() -> None:

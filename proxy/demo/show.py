@@ -26,6 +26,7 @@ from proxy.config import Config, SecuritySection, UpstreamSection
 from proxy.demo.clip import MASTER, VARIANTS, Clip, make
 from proxy.demo.judge import Verdict, judge
 from proxy.faces.server import Server, listen
+from proxy.media import libav
 
 __all__ = ["demo"]
 
@@ -54,6 +55,7 @@ async def demo(*, seconds: int = 30, port: int | None = None, once: bool = False
         once: return after the judgement; otherwise stay up until SIGINT or SIGTERM.
     """
     console = Console()
+    console.print(libav.versions(), style="dim", highlight=False)
     with console.status(f"encoding {seconds} s of H.264 and AAC in three variants ..."):
         began_s = time.monotonic()
         clip = await asyncio.to_thread(make, seconds)

@@ -28,6 +28,7 @@ from typing import Any
 import av
 
 from proxy.errors import CorruptMedia, ProxyError, RemuxFailed, SpliceIncompatible
+from proxy.media import libav
 from proxy.media.boxes import TrackBox, init_segment
 from proxy.media.feed import Feed
 from proxy.media.fragment import Fragmenter, InitSegment, Part
@@ -535,15 +536,29 @@ class _Remux:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """The door: what PyAV and damaged bytes raise becomes an error of ours."""
+    """The door: what PyAV and damaged bytes raise becomes an error of ours, with what libav said
+    about it last."""
+    libav.forget()
     try:
         yield
+    except CorruptMedia as error:
+        if libav.last_words() is None:
+            raise
+        raise CorruptMedia(_told(str(error)), detail=error.detail) from error
     except (ProxyError, BridgeClosed):
         raise
-    except (av.FFmpegError, BitstreamError) as error:
-        raise CorruptMedia(f"{type(error).__name__}: {error}") from error
+    except av.FFmpegError as error:
+        # Not its own text: the last line of the log in that may be of another thread.
+        raise CorruptMedia(_told(f"{type(error).__name__}: {error.strerror}")) from error
+    except BitstreamError as error:
+        raise CorruptMedia(_told(f"{type(error).__name__}: {error}")) from error
     except Exception as error:
         raise RemuxFailed(f"{type(error).__name__}: {error}") from error
+
+
+def _told(reason: str) -> str:
+    words = libav.last_words()
+    return reason if words is None else f"{reason}; {words}"
 
 
 def remux(
