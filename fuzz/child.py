@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import faulthandler
 import json
+import logging
 import os
 import random
 import resource
@@ -25,6 +26,7 @@ from fuzz import seeds
 from fuzz.case import Case, load
 from fuzz.judge import Verdict, judge
 from fuzz.mutate import damaged
+from proxy.media import libav
 
 HANG_S = 5.0  # of CPU time per case
 
@@ -61,6 +63,10 @@ def fence() -> None:
         )
         limit = size + _ADDRESS_SPACE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    logger = logging.getLogger("proxy")
+    logger.addHandler(logging.NullHandler())
+    logger.propagate = False
+    libav.listen()  # as a server does: its words go through Python while it runs
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     faulthandler.enable()
     faulthandler.register(signal.SIGPROF, chain=True)

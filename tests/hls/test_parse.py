@@ -224,6 +224,14 @@ def test_parse_playlist_on_any_bytes(body: bytes) -> None:
     parse_or_refuse(b"#EXTM3U\n" + body)
 
 
+@settings(deadline=None)
+@given(st.text())
+def test_parse_playlist_on_any_text(text: str) -> None:
+    """So does any text: separators of all writing systems, lone surrogates."""
+    parse_or_refuse(text)
+    parse_or_refuse("#EXTM3U\n#EXTINF:1,\n" + text)
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.lists(LINES, max_size=30), st.sampled_from(["\n", "\r\n", "\r"]))
 def test_parse_playlist_on_any_mixture_of_tags(lines: list[str], ending: str) -> None:
