@@ -5,9 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import get_args
 
+from proxy.media.remux import Wish
 from proxy.media.section import Format, Section
 from tests.support.sources import Script
 
@@ -25,10 +26,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One or two inputs, each of one or more sections; `recipe` says how it was made."""
+    """One or two inputs, each of one or more sections, and what a client wants of them; `recipe`
+    says how it was made."""
 
     inputs: tuple[tuple[Piece, ...], ...]
     recipe: str = ""
+    wish: Wish = field(default_factory=Wish)
 
     @property
     def size(self) -> int:
@@ -61,7 +64,8 @@ class Case:
             ]
             for pieces in self.inputs
         ]
-        return json.dumps({"recipe": self.recipe, "inputs": inputs}, indent=1) + "\n"
+        document = {"recipe": self.recipe, "wish": asdict(self.wish), "inputs": inputs}
+        return json.dumps(document, indent=1) + "\n"
 
 
 def load(text: str) -> Case:
@@ -86,4 +90,4 @@ def load(text: str) -> Case:
                 for piece in pieces
             )
         )
-    return Case(tuple(inputs), document["recipe"])
+    return Case(tuple(inputs), document["recipe"], Wish(**document.get("wish", {})))

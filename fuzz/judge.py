@@ -83,7 +83,7 @@ def _run(case: Case) -> tuple[str, Any, str, int]:
                 _sniff(piece.data)
     except Exception as odd:  # noqa: BLE001 - that is what is looked for
         return "sniff", "foreign_error", repr(odd), 0
-    output = attempt(*case.scripts(_READ_SIZES))
+    output = attempt(*case.scripts(_READ_SIZES), wish=case.wish)
     error = output.error
     outcome = "finished" if error is None else getattr(error, "code", type(error).__name__)
     text = f"{error}" if error is not None else ""

@@ -51,7 +51,7 @@ def _smaller(case: Case) -> Iterator[Case]:
                     data = piece.data[:begin] + piece.data[begin + step :]
                     changed = (*pieces[:at], replace(piece, data=data), *pieces[at + 1 :])
                     inputs = (*case.inputs[:number], changed, *case.inputs[number + 1 :])
-                    yield Case(inputs, case.recipe)
+                    yield replace(case, inputs=inputs)
         step //= 2
 
 

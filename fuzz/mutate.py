@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from fuzz import mutate_mp4, mutate_stream, mutate_ts
 from fuzz.case import Case, Piece
+from proxy.media.remux import Wish
 
 Mutation = Callable[[bytes, random.Random], bytes]
 
@@ -117,4 +118,20 @@ def damaged(case: Case, rng: random.Random) -> Case:
         piece = Piece(rng.choice(("mpegts", "mp4", "aac", "ac3", "eac3", "mp3")), piece.data)
         names.append(f"as_{piece.format}")
     pieces[at] = piece
-    return Case(tuple(tuple(one) for one in inputs), " ".join([case.recipe, *names]).strip())
+    recipe = " ".join([case.recipe, *names]).strip()
+    return Case(tuple(tuple(one) for one in inputs), recipe, _wish(rng))
+
+
+def _wish(rng: random.Random) -> Wish:
+    """Mostly everything, as most clients; sometimes a clip, audio alone, or a known length."""
+    if rng.random() < 0.6:
+        return Wish()
+    return Wish(
+        video=rng.random() < 0.8,
+        language=rng.choice((None, "de")),
+        duration_s=rng.choice((None, 0.0, 1.2, 1e6)),
+        start_s=rng.choice((None, 0.0, 0.3, 5.0)),
+        insists=rng.random() < 0.3,
+        end_s=rng.choice((None, 0.5, 1.0)),
+        skip_splices=rng.random() < 0.5,
+    )

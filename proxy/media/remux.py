@@ -234,7 +234,8 @@ class _Remux:
 
     def _look_for_start(self, lane: Lane, packet: av.Packet[Any]) -> None:
         """Give up where nothing can begin, or go on: a picture was left out."""
-        begin_s = self._begin_s(lane) if self._wish.insists and not lane.held else None
+        blind = self._wish.insists and lane.left_out and not lane.held
+        begin_s = self._begin_s(lane) if blind else None
         if (
             begin_s is not None
             and packet.pts is not None
@@ -542,7 +543,7 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except CorruptMedia as error:
-        if libav.last_words() is None:
+        if type(error) is not CorruptMedia or libav.last_words() is None:
             raise
         raise CorruptMedia(_told(str(error)), detail=error.detail) from error
     except (ProxyError, BridgeClosed):

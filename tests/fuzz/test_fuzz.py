@@ -14,6 +14,7 @@ from fuzz.mutate import damaged
 from fuzz.runner import REPOSITORY, Summary, failing, replay, run
 from proxy.media import remux as remuxing
 from proxy.media.fragment import Fragmenter
+from proxy.media.remux import Wish
 
 CRASHERS = sorted((REPOSITORY / "fuzz" / "crashers").glob("*.json"))
 BUDGET_BYTES = 64 << 20
@@ -56,7 +57,9 @@ def test_damaged_alike() -> None:
 def test_case_file() -> None:
     """A case comes out of its file as it went in."""
     piece = Piece("mp4", bytes(range(256)), discontinuity=False)
-    case = Case(((Piece("mpegts", b"G" * 188), piece), (Piece("aac", b""),)), "a b")
+    case = Case(
+        ((Piece("mpegts", b"G" * 188), piece), (Piece("aac", b""),)), "a b", Wish(start_s=1.5)
+    )
     assert load(case.dump()) == case
 
 
