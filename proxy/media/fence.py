@@ -165,6 +165,7 @@ class CheckedBoxes:
         body = bytearray(self._exactly(left))
         if len(body) < left:
             raise CorruptMedia(f"a box {kind!r} that is cut")
+        self._tracks = 0  # of this moov: segments may repeat it
         self._check(memoryview(body), kind)
         if self._samples * _SAMPLE_BYTES > self._seen_bytes + _FREE_SAMPLES * _SAMPLE_BYTES:
             raise CorruptMedia(f"{self._samples} samples in {self._seen_bytes} bytes")

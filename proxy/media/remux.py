@@ -368,7 +368,10 @@ class _Remux:
             lane.copied -= lane.packets_per_sample
             lane.ended = lane.ended or dts >= lane.end_ticks
             return
-        if abs(pts - dts) >= _LONGEST_TICKS or dts - lane.placed_ticks >= _LONGEST_TICKS:
+        if (
+            not -_LONGEST_TICKS < pts - dts < _LONGEST_TICKS
+            or dts - lane.placed_ticks >= _LONGEST_TICKS
+        ):
             raise CorruptMedia(f"the times of its {lane.kind} are torn apart")
         lane.placed_ticks = dts
         self._fragmenter.add(

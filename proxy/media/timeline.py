@@ -126,7 +126,11 @@ class TrackTimeline:
         """
         if self._modulus is not None:
             pts, dts = self._unwrapped(pts), self._unwrapped(dts)
-        if pts is not None and dts is not None and abs(pts - dts) > self._jump_ahead:
+        if (
+            pts is not None
+            and dts is not None
+            and not -self._jump_ahead <= pts - dts <= self._jump_ahead
+        ):
             pts, dts = self._believed(pts, dts)
         filled = self._filled
         if self._steady:  # sound has one time; where two are stated, it is heard at the first

@@ -295,6 +295,15 @@ def test_remux_hundred_tracks() -> None:
     assert isinstance(error, CorruptMedia)
 
 
+def test_remux_repeated_moov() -> None:
+    """Segments that each repeat the moov, one behind the other, are not a hundred tracks."""
+    made = make_fmp4(seconds=40.0, width=32, height=32, fps=5)
+    assert len(made.segments) >= 40
+    data = b"".join(made.init + segment for segment in made.segments)
+    output = remuxed(Script(section(data, format="mp4")))
+    assert output.counts.packets == remuxed(Script(section(made.data, format="mp4"))).counts.packets
+
+
 # -- texts -----------------------------------------------------------------------------------------
 
 
