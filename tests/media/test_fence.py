@@ -146,6 +146,8 @@ def test_remux_many_empty_runs() -> None:
 class Endless:
     """An input that plays something and then the same bytes for ever."""
 
+    broken_off = False
+
     def __init__(self, head: bytes, loop: bytes, format: Format = "mpegts") -> None:  # noqa: A002
         self._sections = iter([Section(format=format)])
         self._head = head
