@@ -5,7 +5,8 @@ What aiohttp does not do by itself, and is done here:
 2. A connection that does not finish its request head within `HEADER_TIMEOUT_S` is closed.
 3. A cut is a cut: over HTTP/1.1 the connection closes without the final chunk; over HTTP/1.0, where
    the end of the body *is* the close, it is reset (SO_LINGER 0), which nginx passes on and a plain
-   close is not.  A reset over 1.1 would throw away what a proxy had buffered, so it is not used.
+   close is not.  A reset throws away what has not been taken yet, so it waits until all of it has;
+   over 1.1, where a proxy may hold some too, none is used.
    A unix socket has no reset: there a stream is refused to HTTP/1.0 (`Request.abortable`).
 4. A client that takes nothing for `idle_client_s` is cut.
 
@@ -16,9 +17,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import logging
 import socket
 import struct
+import sys
+import termios
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -48,6 +52,7 @@ HEADER_TIMEOUT_S = 10.0  # imgproxy has 10 s for a whole request
 KEEPALIVE_S = 75.0  # as nginx; aiohttp's default is an hour
 PIECE_BYTES = 256 * 1024  # what a client must take within idle_client_s: 4.3 kB/s at 60 s
 CLOSE_TIMEOUT_S = 1.0  # for short answers under way when the server closes; streams are cut before
+UNTAKEN_POLL_S = 0.01
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
 
 
@@ -190,6 +195,8 @@ class _Handler:
             async with asyncio.timeout(idle_s):
                 await out.write_eof()
         except StreamAborted:
+            await body.aclose()  # nothing is held while the client takes what was written
+            await _taken(request, patience_s=idle_s)
             _cut(request, patience_s=idle_s)
         except TimeoutError:
             body.give_up(CLIENT_IDLE)
@@ -301,11 +308,35 @@ def _port(request: web.BaseRequest) -> int | None:
     return name[1] if isinstance(name, tuple) else None
 
 
+async def _taken(request: web.BaseRequest, *, patience_s: float) -> None:
+    """Return when an HTTP/1.0 client has all that was written, or after `patience_s`."""
+    if request.version > HttpVersion10:
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(patience_s):
+            while _untaken_bytes(request.transport):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(UNTAKEN_POLL_S)
+
+
+def _untaken_bytes(transport: asyncio.Transport | None) -> int:
+    """Count what the other side has not acknowledged: tcp(7), SIOCOUTQ, and our own buffer."""
+    if transport is None or transport.is_closing():
+        return 0
+    if waiting_bytes := transport.get_write_buffer_size():
+        return waiting_bytes
+    sock = transport.get_extra_info("socket")
+    try:
+        answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:  # a system whose sockets do not tell
+        return 0
+    return int.from_bytes(answer, sys.byteorder)
+
+
 def _cut(request: web.BaseRequest, *, patience_s: float) -> None:
     """Close the connection so that the client sees that the body is not whole.
 
     What was written before is whole fragments, and is still sent over HTTP/1.1, to a client that
-    takes it within `patience_s`.
+    takes it within `patience_s`.  Over HTTP/1.0 it is gone: see `_taken`.
     """
     transport = request.transport
     if transport is None:

@@ -8,6 +8,7 @@
 
 import asyncio
 import json
+import socket
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -51,6 +52,12 @@ class Conversation:
             return cls(*await asyncio.open_unix_connection(address[5:], limit=limit))
         parts = urlsplit(address)
         return cls(*await asyncio.open_connection(parts.hostname, parts.port, limit=limit))
+
+    @classmethod
+    async def over(cls, connected: socket.socket) -> Self:
+        """Converse over a socket that the test made; what is not asked for is not read."""
+        connected.setblocking(False)
+        return cls(*await asyncio.open_connection(sock=connected, limit=4096))
 
     def send(self, data: bytes) -> None:
         self._writer.write(data)

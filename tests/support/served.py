@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from signal import SIGTERM
+from typing import Any
 
 import uvicorn
 
@@ -22,6 +23,7 @@ from proxy.fetch.settings import Settings as FetchSettings
 from proxy.follow import Clock
 from proxy.guard.addresses import AddressPolicy
 from proxy.pipeline import Pipeline
+from proxy.pipeline import Settings as PipelineSettings
 from tests.conftest import missing
 from tests.support.client import TIMEOUT_S, ask
 
@@ -90,11 +92,14 @@ async def real_app(
     *,
     clock: Clock | None = None,
     policy: AddressPolicy = ONLY_LOOPBACK,
+    pipeline: PipelineSettings | None = None,
+    **fetching: Any,
 ) -> AsyncIterator[App]:
-    """The real thing, which may fetch from 127.0.0.1 alone and tries again without waiting."""
-    fetch = FetchSettings(policy=policy, backoff_s=(0.001, 0.002))
-    async with Fetcher(fetch) as fetcher, Pipeline(fetcher, clock=clock) as pipeline:
-        yield App(pipeline, settings, on_port=fetcher.own.add)
+    """The real thing, which may fetch from 127.0.0.1 alone and tries again without waiting;
+    `fetching` changes what the fetcher is told."""
+    fetch = FetchSettings(**{"policy": policy, "backoff_s": (0.001, 0.002), **fetching})
+    async with Fetcher(fetch) as fetcher, Pipeline(fetcher, pipeline, clock=clock) as one:
+        yield App(one, settings, on_port=fetcher.own.add)
 
 
 LOOPBACK = {
@@ -140,14 +145,21 @@ class Running:
         return await self.ended(), out
 
 
-@contextlib.asynccontextmanager
-async def running(
+def running(
     *command: str, environment: Mapping[str, str] = LOOPBACK
-) -> AsyncIterator[Running]:
+) -> AbstractAsyncContextManager[Running]:
     """Run `python -m <command>` in a process of its own, and end it."""
+    return running_program(sys.executable, "-m", *command, environment=environment)
+
+
+@contextlib.asynccontextmanager
+async def running_program(
+    *command: str, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Running]:
+    """Run a program in a process of its own, and end it by SIGTERM."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("REMUXD_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *command, env={**clean, **environment},
+        *command, env={**clean, **(environment or {})},
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
