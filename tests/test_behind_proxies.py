@@ -5,7 +5,6 @@ must be there, in whole fragments.
 """
 
 import contextlib
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import boxes
-from tests.support.client import Conversation, Reply, ask, stream_target
+from tests.support.client import Conversation, ask, stream_target
 from tests.support.clips import Clip, make_clip
 from tests.support.envoy import envoy
 from tests.support.nginx import DEFAULTS, RECOMMENDED, nginx
@@ -181,17 +180,8 @@ async def test_reset_waits_until_everything_is_taken() -> None:
         origin.fault("/6.ts", Reset(50_000))
         wanted = await ask(address, target)
         assert wanted.ended == "cut"
-        reply = await _over_a_narrow_socket(address, target)
+        async with await Conversation.narrow(address) as conversation:
+            conversation.request(target, version="1.0")
+            reply = await conversation.reply()
         assert reply.ended == "reset"
         assert reply.body == wanted.body
-
-
-async def _over_a_narrow_socket(address: str, target: str) -> Reply:
-    """Ask by HTTP/1.0 with a receive buffer so small that most stays with the sender."""
-    host, port = address.removeprefix("http://").split(":")
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    narrow.connect((host, int(port)))
-    async with await Conversation.over(narrow) as conversation:
-        conversation.request(target, version="1.0")
-        return await conversation.reply()

@@ -5,7 +5,9 @@ What ASGI servers leave to an application, and is done here:
    anything is being done, and OSError out of `send()` (uvicorn's may also return silently).
 2. A cut is an exception out of the application: the server then closes without the final chunk, or
    resets the HTTP/2 stream.  To HTTP/1.0 no server can show that, so a stream is refused to it.
-3. A client that takes nothing for `idle_client_s` is cut.
+3. A client that takes nothing for `idle_client_s` is cut.  What it takes shows only when a third of
+   the kernel's queue is free again (up to 4 MiB, and not ours to shorten here): below some 20 kB/s
+   even a steady client may look idle at 60 s.
 4. What the app needs is made when the lifespan starts, or, where a server has none, at the first
    request.
 

@@ -8,7 +8,9 @@ What aiohttp does not do by itself, and is done here:
    close is not.  A reset throws away what has not been taken yet, so it waits until all of it has;
    over 1.1, where a proxy may hold some too, none is used.
    A unix socket has no reset: there a stream is refused to HTTP/1.0 (`Request.abortable`).
-4. A client that takes nothing for `idle_client_s` is cut.
+4. A client that takes nothing for `idle_client_s` is cut.  So that taking a little is seen as such,
+   and so that the kernel does not hold megabytes for each slow client, its queue of what was not
+   sent yet is kept short.
 
 Runs on the event loop; one task per connection, made by aiohttp.
 """
@@ -51,6 +53,7 @@ logger = logging.getLogger(__name__)
 HEADER_TIMEOUT_S = 10.0  # imgproxy has 10 s for a whole request
 KEEPALIVE_S = 75.0  # as nginx; aiohttp's default is an hour
 PIECE_BYTES = 256 * 1024  # what a client must take within idle_client_s: 4.3 kB/s at 60 s
+UNSENT_BYTES = 128 * 1024  # in the kernel for one client; tcp(7) lets it grow to 4 MiB by default
 CLOSE_TIMEOUT_S = 1.0  # for short answers under way when the server closes; streams are cut before
 UNTAKEN_POLL_S = 0.01
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
@@ -255,6 +258,9 @@ class _Connection(web.RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock.family != socket.AF_UNIX and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         self._start_timer()
 
     def connection_lost(self, exc: BaseException | None) -> None:

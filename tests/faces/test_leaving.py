@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import random
-import socket
 import statistics
 import sys
 import threading
@@ -23,12 +22,11 @@ import pytest
 from proxy import admission
 from proxy.app import App, Settings
 from tests.support.client import Conversation, stream_target
-from tests.support.clips import make_clip, pieces
+from tests.support.clips import make_clip
 from tests.support.nginx import nginx
 from tests.support.origin import Origin, Stall, Trickle
-from tests.support.playlists import Entry
 from tests.support.served import Serve, real_app
-from tests.support.streams import Resources, publish, publish_playlist
+from tests.support.streams import Resources, publish
 
 PROMISED_S = 0.5
 GUARD_S = 10 * PROMISED_S
@@ -66,19 +64,15 @@ class Place:
         for stage in STAGES[:-1]:
             self.targets[stage] = stream_target(publish(origin, small, prefix=f"/{stage}/"))
         large = make_clip(seconds=8.0, width=640, height=360, bitrate=5_000_000)
-        entries = []
-        for number, piece in enumerate(pieces(large, 1.0)):
-            origin.add(f"/full/{number}.ts", piece.data)
-            entries.append(Entry(uri=f"{number}.ts", duration_s=round(piece.duration_s, 3)))
-        again = Entry(uri="0.ts", duration_s=1.0, tags=("#EXT-X-DISCONTINUITY",))
-        address = publish_playlist(origin, [*entries, again, *entries[1:]] * 4, prefix="/full/")
+        address = publish(origin, large, prefix="/full/", times=4)
         self.targets["full"] = stream_target(address)
 
     async def leave(self, address: str, stage: str) -> Left:
         """Ask for a stream, leave it at this stage, and wait until nothing of it is left."""
         origin = self.origin
         origin.requests.clear()
-        async with await _converse(address, narrow=stage == "full") as conversation:
+        connect = Conversation.narrow if stage == "full" else Conversation.open
+        async with await connect(address) as conversation:
             await self._reach(conversation, stage)
             threads = set(_workers()) - self.background
             began_s = time.monotonic()
@@ -133,16 +127,6 @@ class Place:
         now = Resources.now()
         files = now.files - 2 * self.origin.open_connections
         return now.tasks > self.start.tasks or files > self.start.files
-
-
-async def _converse(address: str, *, narrow: bool) -> Conversation:
-    if not narrow:
-        return await Conversation.open(address)
-    host, port = address.removeprefix("http://").split(":")
-    connected = socket.socket()
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    connected.connect((host, int(port)))
-    return await Conversation.over(connected)
 
 
 def _workers() -> list[threading.Thread]:

@@ -54,9 +54,14 @@ class Conversation:
         return cls(*await asyncio.open_connection(parts.hostname, parts.port, limit=limit))
 
     @classmethod
-    async def over(cls, connected: socket.socket) -> Self:
-        """Converse over a socket that the test made; what is not asked for is not read."""
+    async def narrow(cls, address: str) -> Self:
+        """Connect to `http://host:port` with a receive buffer so small that what is not read stays
+        with the sender."""
+        parts = urlsplit(address)
+        connected = socket.socket()
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connected.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connected, (parts.hostname, parts.port))
         return cls(*await asyncio.open_connection(sock=connected, limit=4096))
 
     def send(self, data: bytes) -> None:

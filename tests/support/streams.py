@@ -13,7 +13,7 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,14 +87,22 @@ async def read(stream: MediaStream, played: Played) -> None:
 
 
 def publish(
-    origin: Origin, clip: Clip, *, target_s: float = 1.0, prefix: str = "/", ended: bool = True
+    origin: Origin,
+    clip: Clip,
+    *,
+    target_s: float = 1.0,
+    prefix: str = "/",
+    ended: bool = True,
+    times: int = 1,
 ) -> str:
-    """Serve a clip as a VOD: `media.m3u8` and `0.ts`, `1.ts`, ... behind `prefix`."""
+    """Serve a clip as a VOD: `media.m3u8` and `0.ts`, `1.ts`, ... behind `prefix`; the playlist
+    names all of it so many `times`, a discontinuity in between."""
     entries = []
     for number, piece in enumerate(pieces(clip, target_s)):
         origin.add(f"{prefix}{number}.ts", piece.data)
         entries.append(Entry(uri=f"{number}.ts", duration_s=round(piece.duration_s, 3)))
-    return publish_playlist(origin, entries, prefix=prefix, ended=ended)
+    again = [replace(entries[0], tags=("#EXT-X-DISCONTINUITY",)), *entries[1:]]
+    return publish_playlist(origin, entries + again * (times - 1), prefix=prefix, ended=ended)
 
 
 def publish_playlist(
