@@ -29,6 +29,7 @@ from proxy.fetch.events import (
 from proxy.fetch.faults import Attempted, Unavailable
 from proxy.fetch.renewal import Renewal, is_expired
 from proxy.fetch.retry import is_retryable, retrying
+from proxy.fetch.whole import Ending
 from proxy.hls.model import Segment
 
 __all__ = ["Transfer"]
@@ -36,8 +37,6 @@ __all__ = ["Transfer"]
 # An attempt that brought this much was no failure of the origin's to be counted: a connection that
 # stood still for a slow client is closed by most servers after a minute.
 PROGRESS_BYTES = 256 * 1024
-TS_PACKET_BYTES = 188
-TS_SYNC = 0x47
 
 # Answers that may change while a stream is under way: an edge that lags behind the playlist.
 LATE_STATUSES = frozenset({401, 403, 404, 410})
@@ -77,7 +76,7 @@ class Transfer:
         self.total_bytes: int | None = None  # as announced
         self._validator: str | None = None  # with which the next attempt may go on
         self._digest: hashlib.blake2b | None = None  # of what was taken, if there is no validator
-        self._first_byte: int | None = None
+        self._ending = Ending()  # of what was taken
         self._attempts = 0
         self._failures = 0  # in a row without progress
         self._ttfb_s = 0.0
@@ -171,6 +170,7 @@ class Transfer:
             chunk = await self._take_up(body)
             while chunk:
                 self.received_bytes += len(chunk)
+                self._ending.feed(chunk)
                 if self._digest is not None:
                     self._digest.update(chunk)
                 await self._take(chunk)
@@ -197,9 +197,8 @@ class Transfer:
         self._digest = hashlib.blake2b() if body.validator is None else None
         if body.total is not None:
             self._on_length(body.total)
-        chunk = await body.read()
-        self._first_byte = chunk[0] if chunk else None
-        return chunk
+        self._ending = Ending()
+        return await body.read()
 
     async def _continue(self, body: Body) -> bytes:
         """The rest came: it is ours if the validator says so, where it is told at all."""
@@ -243,9 +242,8 @@ class Transfer:
         if self.total_bytes is not None and self.received_bytes != self.total_bytes:
             raise Unavailable(f"segment: {self.received_bytes} of {self.total_bytes} bytes came")
         self._closed_early = body.framing == "close" and self.total_bytes is None
-        odd_bytes = self.received_bytes % TS_PACKET_BYTES
-        if self._closed_early and self._first_byte == TS_SYNC and odd_bytes:
-            raise Unavailable("segment: the connection ended within a packet")
+        if self._closed_early and self._ending.is_cut:
+            raise Unavailable("segment: the connection ended within a packet or a box")
 
     # -- retries -----------------------------------------------------------------------------------
 

@@ -1,0 +1,41 @@
+"""Where a segment may end: packets and boxes, however the chunks fall."""
+
+import pytest
+
+from proxy.fetch.whole import Ending
+from tests.support.clips import make_clip
+from tests.support.fmp4 import make_fmp4
+
+LARGE = b"\0\0\0\1mdat" + (26).to_bytes(8, "big") + bytes(10)  # a 64-bit size
+
+
+def fed(data: bytes, step: int) -> Ending:
+    ending = Ending()
+    for at in range(0, len(data), step):
+        ending.feed(data[at : at + step])
+    return ending
+
+
+@pytest.mark.parametrize("step", [1, 7, 8, 17, 1000, 1 << 20])
+@pytest.mark.parametrize("kind", ["ts", "fmp4", "large box"])
+def test_is_cut(kind: str, step: int) -> None:
+    """Whole ones are not cut, and each missing byte is seen, up to a packet's or a box's head."""
+    data = {
+        "ts": make_clip(seconds=1.0).data,
+        "fmp4": make_fmp4().segments[0],
+        "large box": make_fmp4().segments[0] + LARGE,
+    }[kind]
+    assert not fed(data, step).is_cut
+    for missing in (1, 9, 10, 20, 187):
+        assert fed(data[:-missing], step).is_cut, missing
+
+
+@pytest.mark.parametrize("data", [b"", b"ID3 and then audio", b"\xff\xf1\x50\x80", b"WEBVTT\n"])
+def test_is_cut_unknown(data: bytes) -> None:
+    """Of what has neither packets nor boxes nothing is said."""
+    assert not fed(data, 5).is_cut
+
+
+def test_is_cut_box_up_to_the_end() -> None:
+    """A box of size 0 goes up to the end, wherever that is."""
+    assert not fed(make_fmp4().segments[0] + b"\0\0\0\0mdat123", 1000).is_cut
