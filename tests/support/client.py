@@ -9,6 +9,7 @@
 import asyncio
 import json
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 from urllib.parse import quote, urlsplit
@@ -43,6 +44,7 @@ class Conversation:
         self._reader = reader
         self._writer = writer
         self._head = b""
+        self._on_piece: Callable[[int], None] | None = None
 
     @classmethod
     async def open(cls, address: str, *, slow: bool = False) -> Self:
@@ -96,8 +98,11 @@ class Conversation:
         """Read raw bytes, chunk framing included."""
         return await asyncio.wait_for(self._reader.readexactly(count), TIMEOUT_S)
 
-    async def reply(self, *, method: str = "GET") -> Reply:
-        """Read a whole response."""
+    async def reply(
+        self, *, method: str = "GET", on_piece: Callable[[int], None] | None = None
+    ) -> Reply:
+        """Read a whole response; `on_piece` is told the size of each chunk."""
+        self._on_piece = on_piece
         status, headers = await self.head()
         body, ended = await asyncio.wait_for(self._body(method, status, dict(headers)), TIMEOUT_S)
         return Reply(status=status, headers=headers, body=body, ended=ended)
@@ -110,6 +115,8 @@ class Conversation:
             if headers.get("transfer-encoding") == "chunked":
                 while size := int(await self._reader.readuntil(b"\r\n"), 16):
                     body += (await self._reader.readexactly(size + 2))[:-2]
+                    if self._on_piece is not None:
+                        self._on_piece(size)
                 await self._reader.readexactly(2)
                 return bytes(body), "complete"
             if "content-length" in headers:

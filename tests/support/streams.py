@@ -138,6 +138,12 @@ def own_tasks() -> set[str]:
     }
 
 
+def resident_bytes() -> int:
+    """How much memory the process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
 @dataclass(frozen=True, slots=True)
 class Resources:
     """What the process holds now."""
@@ -151,10 +157,9 @@ class Resources:
     def now(cls) -> Resources:
         workers()
         gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
         return cls(
             threads=threading.active_count(),
             files=len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - names only
             tasks=len(asyncio.all_tasks()),
-            resident_bytes=pages * os.sysconf("SC_PAGE_SIZE"),
+            resident_bytes=resident_bytes(),
         )
