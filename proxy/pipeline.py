@@ -276,6 +276,7 @@ class Pipeline:
         Raises:
             ProxyError: anything that kept it from starting; nothing is left running.
         """
+        self._check_room()  # before anything is fetched for a stream that cannot be
         plan = await self._plan(request)
         check(plan, request)
         return await self._start(plan, request)
@@ -301,6 +302,13 @@ class Pipeline:
 
     async def _plan(self, request: StreamRequest) -> Plan:
         return await make_plan(self._fetcher, request, self._settings.playlists)
+
+    def _check_room(self) -> None:
+        if len(self._streams) >= self._settings.streams:
+            raise Overloaded("no free worker")
+        crowd = max(len(self._streams) + 1, self._crowd())
+        if self._settings.budget_bytes // crowd < _SMALLEST_SHARE_BYTES:
+            raise Overloaded("memory.budget_bytes is used up")
 
     async def _start(self, plan: Plan, request: StreamRequest) -> MediaStream:
         """Open a stream; where its first segment lacks the picture that `start` needs, open it
@@ -340,11 +348,7 @@ class Pipeline:
         *,
         insists: bool,
     ) -> MediaStream:
-        if len(self._streams) >= self._settings.streams:
-            raise Overloaded("no free worker")
-        crowd = max(len(self._streams) + 1, self._crowd())
-        if self._settings.budget_bytes // crowd < _SMALLEST_SHARE_BYTES:
-            raise Overloaded("memory.budget_bytes is used up")
+        self._check_room()
         stream = MediaStream(supplies, keys=keys, gate=self._gate, on_close=self._leave)
         self._streams.add(stream)
         self.rebalance()

@@ -1,19 +1,16 @@
 """A client leaves, at every stage of a stream: the origin's connection is closed, the worker thread
 ends, and nothing is left, over both faces and behind nginx.
 
-The promise is 500 ms (p99 of a thousand); the tests guard ten times that, and `make soak` prints
-what it was, as a line of JSON for each face.
+The promise is 500 ms (p99 of a thousand); the tests guard ten times that, and `make soak` tells
+what it was (`support/figures.py`).
 """
 
 import asyncio
 import contextlib
-import json
 import random
-import statistics
-import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +20,7 @@ from proxy import admission
 from proxy.app import App, Settings
 from tests.support.client import Conversation, stream_target
 from tests.support.clips import make_clip
+from tests.support.figures import in_ms, report
 from tests.support.nginx import nginx
 from tests.support.origin import Origin, Stall, Trickle
 from tests.support.served import Serve, real_app
@@ -172,7 +170,7 @@ async def test_client_leaves_behind_nginx(serve: Serve, stage: str, tmp_path: Pa
 
 @pytest.mark.soak
 @pytest.mark.timeout(900)
-async def test_thousand_clients_leave(serve: Serve, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_thousand_clients_leave(serve: Serve) -> None:
     """A thousand of them, at random stages, beside four streams that go on: p99 is 500 ms."""
     order = random.Random(1).choices(STAGES, k=1000)
     async with placed(serve) as (place, address), contextlib.AsyncExitStack() as stack:
@@ -192,28 +190,18 @@ async def test_thousand_clients_leave(serve: Serve, capsys: pytest.CaptureFixtur
         assert set(_workers()) == place.background
         await stack.aclose()
         await place.settled()
-    figures = {
-        "measured": "a client leaves",
-        "face": serve.__name__,
-        "origin_ms": summary([each.origin_s for each in left]),
-        "thread_ms": summary([each.thread_s for each in left]),
-        "p99_ms": {
-            stage: summary([max(e.origin_s, e.thread_s) for e in left if e.stage == stage])["p99"]
-            for stage in STAGES
-        },
-        "threads": [before.threads, after.threads],
-        "resident_mib": [round(one.resident_bytes / MIB, 1) for one in (before, after)],
-    }
-    with capsys.disabled():
-        sys.stdout.write(f"\n{json.dumps(figures)}\n")
+    by_stage: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    for each in left:
+        by_stage[each.stage].append(max(each.origin_s, each.thread_s))
+    report(
+        "a client leaves",
+        face=serve.__name__,
+        origin_ms=in_ms([each.origin_s for each in left]),
+        thread_ms=in_ms([each.thread_s for each in left]),
+        by_stage_ms={stage: in_ms(each) for stage, each in by_stage.items()},
+        threads=[before.threads, after.threads],
+        resident_mib=[round(one.resident_bytes / MIB, 1) for one in (before, after)],
+    )
+    assert in_ms([max(each.origin_s, each.thread_s) for each in left])["p99"] < 1000 * GUARD_S
     assert after.threads <= before.threads
     assert after.resident_bytes - before.resident_bytes < 10 * MIB
-
-
-def summary(seconds: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(seconds)
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    values = {"p50": statistics.median(ordered), "p99": p99, "max": ordered[-1]}
-    return {"count": len(ordered)} | {
-        name: round(value * 1000, 2) for name, value in values.items()
-    }

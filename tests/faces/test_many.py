@@ -1,18 +1,15 @@
 """Many streams at a time over one server: all make progress, and what breaks breaks alone."""
 
 import asyncio
-import json
 import random
-from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from proxy import admission
 from proxy.app import Settings
 from proxy.pipeline import Settings as PipelineSettings
 from tests.support.client import TIMEOUT_S, Conversation, Reply, ask, stream_target
 from tests.support.clips import make_clip
+from tests.support.figures import report
 from tests.support.origin import (
     Fault,
     Garbage,
@@ -104,7 +101,7 @@ async def test_eight_drip_fed_streams_all_progress(serve: Serve) -> None:
     assert workers() == []
 
 
-async def test_broken_streams_break_alone(record_property: Callable[[str, object], None]) -> None:
+async def test_broken_streams_break_alone() -> None:
     """Of 200 streams at once 20 are broken in every way: the other 180 are equal to the byte, and
     memory stays within the budget."""
     count, broken = 200, 20
@@ -148,9 +145,10 @@ async def test_broken_streams_break_alone(record_property: Callable[[str, object
     grown_bytes = max(sizes) - before.resident_bytes
     # What is in buffers, what libav needs beside them, and the bodies, which the test holds.
     assert grown_bytes < settings.budget_bytes + count * (2 * MIB + len(whole.body))
-    figures = {"streams": count, "broken": broken, "elapsed_s": round(elapsed_s, 2),
-               "grown_mib": round(grown_bytes / MIB, 1)}  # fmt: skip
-    record_property("measured", json.dumps(figures))
+    report(
+        "many streams", streams=count, broken=broken,
+        elapsed_s=round(elapsed_s, 2), grown_mib=round(grown_bytes / MIB, 1),
+    )  # fmt: skip
 
 
 async def _watch(sizes: list[int]) -> None:
