@@ -66,6 +66,8 @@ UNAVAILABLE = "502 source_unavailable"
 KEY = "502 key_unavailable"
 CORRUPT = "502 corrupt_media"
 TIMEOUT = "504 source_timeout"
+HEADERS = "504 headers_timeout"
+REDIRECTS = "502 too_many_redirects"
 
 FAULTS: dict[str, Fault] = {
     "403": Status(403),
@@ -179,13 +181,15 @@ def lasting(name: str, fault: str) -> str:
     if PLACES[name].late:
         return CUT
     if name.startswith("key"):
-        return KEY
+        return "502 key_too_large" if fault == "garbage" else KEY
+    if fault == "redirect loop":
+        return REDIRECTS
     if fault == "garbage" and "range" not in name:
         special = {"multivariant playlist": "502 playlist_error",
                    "media playlist": "502 not_a_playlist"}  # fmt: skip
         return special.get(name, CORRUPT)
     if fault in SLOW:
-        return TIMEOUT
+        return HEADERS if fault in {"stall before the headers", "slow headers"} else TIMEOUT
     return NOT_FOUND if fault in {"404", "410"} and "playlist" in name else UNAVAILABLE
 
 
