@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,7 +145,12 @@ async def _end_of_waiting(waiting: Awaitable[None]) -> float:
 @contextlib.asynccontextmanager
 async def placed(serve: Serve) -> AsyncIterator[tuple[Place, str]]:
     settings = Settings(admission=admission.Settings(streams_per_client=100))
-    async with Origin() as origin, real_app(settings) as app, serve(app) as address:
+    patient: dict[str, Any] = {  # with an origin that says nothing, for as long as the soak lasts
+        "read_timeout_s": 3600.0,
+        "min_rate_grace_s": 3600.0,
+        "segment_deadline_s": (3600.0, 3600.0),
+    }
+    async with Origin() as origin, real_app(settings, **patient) as app, serve(app) as address:
         yield Place(origin, app), address
 
 
