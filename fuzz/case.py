@@ -8,8 +8,8 @@ import zlib
 from dataclasses import asdict, dataclass, field
 from typing import get_args
 
-from proxy.media.remux import Wish
 from proxy.media.section import Format, Section
+from proxy.media.wish import Wish
 from tests.support.sources import Script
 
 _FORMATS = get_args(Format)

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from fuzz import mutate_mp4, mutate_stream, mutate_ts
 from fuzz.case import Case, Piece
-from proxy.media.remux import Wish
+from proxy.media.wish import Wish
 
 Mutation = Callable[[bytes, random.Random], bytes]
 

@@ -16,12 +16,12 @@ The rooms:
     errors      one family of errors; each carries its status
     hls         pure: playlists into frozen values, and choices among them
     fetch       the outgoing network: deadlines, limits, retries, prefetch
-    guard       pure: which hosts and addresses may be fetched from
+    guard       pure: which hosts and addresses may be fetched from, signed URLs, what may be logged
     media       blocking, on a worker thread: segments into fragments; the only room that knows PyAV
-    pipeline    joins hls, fetch and media into a MediaStream, and knows no server; with it request
-                (what a client asks for), plan (which playlists), clip (where to begin and end),
+    pipeline    joins hls, fetch and media, and knows no server; with it request (what a client asks
+                for), plan (which playlists), clip (where to begin and end), stream (one that runs),
                 supply (one playlist on its way into a ring), follow (segments as they come), intake
-                (what each one is) and inspection
+                (what each one is), forgiving (on_gap=skip) and inspection
     app         our own Request and Response; with it query (parameters), admission (who may start a
                 stream now) and delivery (a stream on its way to one client, and its log line)
     state       who is running streams: in this process, or in all workers together

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proxy.media.remux import Wish
+from proxy.media.wish import Wish
 from proxy.plan import Plan
 from proxy.request import StreamRequest
 

@@ -16,7 +16,8 @@ from tests.conftest import REPOSITORY
 
 PACKAGE = REPOSITORY / "proxy"
 JOINERS = (
-    "pipeline", "request", "plan", "clip", "supply", "follow", "forgiving", "intake", "inspection",
+    "pipeline", "stream", "request", "plan", "clip", "supply", "follow", "forgiving", "intake",
+    "inspection",
 )  # fmt: skip
 APP = ("app", "query", "admission", "delivery")
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}

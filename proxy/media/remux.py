@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from typing import Any
@@ -29,6 +28,7 @@ import av
 
 from proxy.errors import CorruptMedia, ProxyError, RemuxFailed, SpliceIncompatible
 from proxy.media import libav
+from proxy.media.beginning import Beginning
 from proxy.media.boxes import TrackBox, init_segment
 from proxy.media.feed import Feed
 from proxy.media.fragment import Fragmenter, InitSegment, Part
@@ -37,6 +37,7 @@ from proxy.media.nal import BitstreamError
 from proxy.media.ring import BridgeClosed
 from proxy.media.section import Input, Section
 from proxy.media.timeline import Alignment, align, align_after, exact
+from proxy.media.wish import Counts, Wish
 
 SILENT_S = 2  # seconds of media after which an announced track counts as absent
 
@@ -56,39 +57,6 @@ _UNSEEN_FRAMES = 2
 _LONGEST_TICKS = 1 << 31
 
 
-class StartMissed(CorruptMedia):
-    """The input has no random access point at or before the wished start."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the client wants of the source; times are seconds from its first picture."""
-
-    video: bool = True  # False: audio alone
-    language: str | None = None  # of the audio track
-    duration_s: float | None = None  # of the source up to the wished end, where it is known
-    start_s: float | None = None  # begin at the random access point at or before this
-    insists: bool = False  # on that: raise `StartMissed` rather than begin at the next one
-    end_s: float | None = None  # leave out what is presented from here on
-    skip_splices: bool = False  # leave sections out that the output cannot take
-
-
-def _all_missing(_: int) -> float:
-    return math.inf
-
-
-@dataclass(slots=True, kw_only=True)
-class Counts:
-    """What became of the packets; filled in as the remux goes on."""
-
-    packets: dict[str, int] = field(default_factory=dict)  # by kind: those that were copied
-    left_out: dict[str, int] = field(default_factory=dict)  # by reason
-    sections_skipped: int = 0
-    # How many seconds are missing up to the wished end, as far as an input (by its position) was
-    # read: of its video, or of audio alone.  To be asked while the remux waits for that input.
-    missing_s: Callable[[int], float] = _all_missing
-
-
 class _Remux:
     """The state of one remux."""
 
@@ -106,7 +74,7 @@ class _Remux:
         self._origin = Fraction(0)
         self._epoch = 0  # how many shifts there have been
         self._new_clock = False  # whether a discontinuity came, and its tracks wait
-        self._zero_s: Fraction | None = None  # presentation time of the source's first picture
+        self._beginning = Beginning(wish, self._lanes)
         self._start_s = Fraction(0)  # where the output begins, from that picture on
         self._fragmenter: Fragmenter | None = None
 
@@ -132,6 +100,7 @@ class _Remux:
                 raise SpliceIncompatible("one of two playlists has fewer discontinuities")
         # A hole in one of two is in its clock already: only what all of them miss moves the shift.
         self._hole_s = min(feed.next.hole_s for feed in self._feeds if feed.next is not None)
+        self._beginning.hole_s = self._hole_s
         for feed in self._feeds:
             assert feed.next is not None
             self._enter(feed, feed.next, discontinuity=True)
@@ -224,8 +193,8 @@ class _Remux:
             return
         if lane.begins:
             lane.near_s = self._near_s(lane)
-        if self._zero_s is None and self._wish.start_s is not None:
-            self._find_zero(lane, packet)
+        if self._wish.start_s is not None and packet.pts is not None:
+            self._beginning.note(lane, packet.pts, packet.time_base)
         held = lane.feed(packet)
         if held:
             self._take(lane, held)
@@ -234,27 +203,11 @@ class _Remux:
 
     def _look_for_start(self, lane: Lane, packet: av.Packet[Any]) -> None:
         """Give up where nothing can begin, or go on: a picture was left out."""
-        blind = self._wish.insists and lane.left_out and not lane.held
-        begin_s = self._begin_s(lane) if blind else None
-        if (
-            begin_s is not None
-            and packet.pts is not None
-            and packet.pts * packet.time_base > begin_s
-        ):
-            raise StartMissed("the wished start was passed without a random access point")
+        if self._wish.insists and packet.pts is not None:
+            self._beginning.check_passed(lane, packet.pts * packet.time_base)
         if lane.barren >= _NO_START_PACKETS:
-            self._check_missed()
+            self._beginning.check_missed()
             raise CorruptMedia(f"no random access point in {lane.barren} packets")
-
-    def _check_missed(self, start_s: Fraction = Fraction(0)) -> None:
-        """Nothing begins by the wished start: say so where an earlier beginning would help."""
-        wish = self._wish
-        if not wish.insists or wish.start_s is None or self._fragmenter is not None:
-            return
-        videos = [lane for lane in self._lanes if lane.kind == "video"]
-        blind = any(lane.left_out and not lane.held for lane in videos)
-        if blind or (videos and start_s > exact(wish.start_s)):
-            raise StartMissed("nothing begins at or before the wished start")
 
     def _near_s(self, begins: Lane) -> float | None:
         """Where the other tracks are on the same clock: it wraps, and may have done so between."""
@@ -277,7 +230,7 @@ class _Remux:
             if lane.waits and lane.epoch < self._epoch and self._follows(lane, held):
                 self._follow(lane, held)
             elif lane.waits:
-                lane.hold(held, self._begin_s(lane, held))
+                lane.hold(held, self._beginning.begin_s(lane, held))
                 if self._is_primed():
                     self._start()
             elif lane.index >= 0:
@@ -305,37 +258,6 @@ class _Remux:
         lane.release()
         self._place(lane, held)
 
-    def _begin_s(self, lane: Lane, held: Held | None = None) -> Fraction | None:
-        """Where the presentation is wished to begin, in the source's time, as far as `lane` has to
-        care: the first picture decides, and audio follows it."""
-        if self._fragmenter is not None or self._wish.start_s is None:
-            return None
-        leads = lane.kind == "video" or all(other.kind != "video" for other in self._lanes)
-        if not leads:
-            return None
-        if self._zero_s is None and held is not None:  # its first packet stated no time
-            self._zero_s = held.present_s - exact(self._hole_s)
-        return None if self._zero_s is None else self._zero_s + exact(self._wish.start_s)
-
-    def _follow_s(self, lane: Lane) -> Fraction | None:
-        """Where a lane that does not lead begins, as far as is known, in the source's time, where
-        a later beginning is wished: with the first picture."""
-        if self._fragmenter is not None or self._wish.start_s is None or lane.kind == "video":
-            return None
-        leader = next((other for other in self._lanes if other.kind == "video"), None)
-        return leader.held[0].present_s if leader is not None and leader.held else None
-
-    def _passes_s(self, lane: Lane) -> Fraction | None:
-        """What a lane has to have passed before it is known where it begins."""
-        begin_s = self._begin_s(lane)
-        return self._follow_s(lane) if begin_s is None else begin_s
-
-    def _find_zero(self, lane: Lane, packet: av.Packet[Any]) -> None:
-        """Take the time of the source's first picture, also where nothing can decode it."""
-        leads = lane.kind == "video" or all(other.kind != "video" for other in self._lanes)
-        if leads and packet.pts is not None and lane.is_clocked:
-            self._zero_s = Fraction(packet.pts) * packet.time_base - exact(self._hole_s)
-
     def _has_ended(self) -> bool:
         """Whether all tracks have passed the wished end."""
         return self._fragmenter is not None and all(
@@ -357,8 +279,8 @@ class _Remux:
         reached_s = max(held) - min(held) + lane.frame_s if held else Fraction(0)
         if begun:
             reached_s += self._start_s + lane.end_s
-        elif self._zero_s is not None:
-            reached_s += min(held) - self._zero_s
+        elif self._beginning.zero_s is not None:
+            reached_s += min(held) - self._beginning.zero_s
         return self._wish.end_s - float(reached_s + _UNSEEN_FRAMES * lane.frame_s)
 
     def _place(self, lane: Lane, held: Held) -> None:
@@ -393,15 +315,21 @@ class _Remux:
         present = [lane for feed in self._feeds for lane in feed.lanes.values()]
         needed = [lane for lane in present if lane.index >= 0 or self._fragmenter is None]
         unprimed = [
-            lane for lane in needed if not (lane.waits and lane.is_primed(self._passes_s(lane)))
+            lane
+            for lane in needed
+            if not (lane.waits and lane.is_primed(self._beginning.passes_s(lane)))
         ]
         if not unprimed and all(feed.lanes for feed in self._feeds):
             return True
         if sum(lane.held_bytes for lane in self._lanes) > _PRIMING_BYTES:
             raise CorruptMedia(f"nothing could begin within {_PRIMING_BYTES} bytes")
-        waiting = [lane for lane in present if lane.waits and self._follow_s(lane) is None]
+        waiting = [
+            lane for lane in present if lane.waits and self._beginning.follow_s(lane) is None
+        ]
         waited_s = max((lane.span_s() for lane in waiting), default=0.0)
-        return waited_s >= SILENT_S and all(lane.is_idle(self._follow_s(lane)) for lane in unprimed)
+        return waited_s >= SILENT_S and all(
+            lane.is_idle(self._beginning.follow_s(lane)) for lane in unprimed
+        )
 
     def _start(self) -> None:
         """Fix the shift and send what was held."""
@@ -438,10 +366,10 @@ class _Remux:
     def _begin(self, present: Sequence[Lane]) -> None:
         """Send the init segment."""
         if not present:
-            self._check_missed()
+            self._beginning.check_missed()
             raise CorruptMedia("no packet of any track can be decoded")
-        start_s = self._start_s = self._clip(present)
-        self._check_missed(start_s)
+        start_s = self._start_s = self._beginning.cut(present)
+        self._beginning.check_missed(start_s)
         present = [lane for lane in present if lane.held]
         alignment = self._aligned(present)
         if self._wish.end_s is not None:  # what begins behind the end has nothing to show
@@ -496,6 +424,7 @@ class _Remux:
             [(lane.index + 1, lane.timescale, lane.kind == "video") for lane in present],
             self._emit,
         )
+        self._beginning.decided = True
 
     def _aligned(self, present: Sequence[Lane]) -> Alignment:
         """Find the shift at the start.  A hole is kept but where a later beginning is wished: time
@@ -505,24 +434,9 @@ class _Remux:
             hole_s=self._hole_s if self._wish.start_s is None else 0.0,
         )
 
-    def _clip(self, present: Sequence[Lane]) -> Fraction:
-        """Let all tracks begin with the first picture, where a later beginning is wished.  Returns
-        the seconds that were left out."""
-        if self._wish.start_s is None or self._zero_s is None:
-            return Fraction(0)
-        leader = next((lane for lane in present if lane.kind == "video"), present[0])
-        if leader.kind == "audio":
-            leader.begin_at(self._zero_s + exact(self._wish.start_s))
-        if not leader.held:
-            raise CorruptMedia("nothing is left behind the wished start")
-        begin_s = leader.held[0].present_s
-        for lane in present:  # of the leader too: pictures shown before the first one need others
-            lane.begin_at(begin_s)
-        return begin_s - self._zero_s
-
     def _finish(self) -> None:
         if self._fragmenter is None:
-            self._check_missed()
+            self._beginning.check_missed()
             raise CorruptMedia("no packet of any track can be decoded")
         self._fragmenter.finish()
 

@@ -14,7 +14,7 @@ from fuzz.mutate import damaged
 from fuzz.runner import REPOSITORY, Summary, failing, replay, run
 from proxy.media import remux as remuxing
 from proxy.media.fragment import Fragmenter
-from proxy.media.remux import Wish
+from proxy.media.wish import Wish
 
 CRASHERS = sorted((REPOSITORY / "fuzz" / "crashers").glob("*.json"))
 BUDGET_BYTES = 64 << 20

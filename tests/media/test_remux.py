@@ -17,8 +17,9 @@ import pytest
 from proxy.errors import CorruptMedia, ProxyError, RemuxFailed, SourceTimeout, UnsupportedCodec
 from proxy.media.demux import Demuxer
 from proxy.media.fragment import Fragment, Part
-from proxy.media.remux import SILENT_S, Wish
+from proxy.media.remux import SILENT_S
 from proxy.media.ring import BridgeClosed
+from proxy.media.wish import Wish
 from tests.support import fidelity, ts_edit
 from tests.support.clip_recipes import (
     PLAYABLE,

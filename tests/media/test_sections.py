@@ -18,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import SpliceIncompatible
-from proxy.media.remux import Wish
 from proxy.media.section import Format
+from proxy.media.wish import Wish
 from tests.support import boxes, fidelity, ts, ts_edit
 from tests.support.clips import WRAP_S, Audio, Clip, make_clip, pieces
 from tests.support.expected import Expected, expect

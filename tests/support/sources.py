@@ -22,8 +22,9 @@ from fractions import Fraction
 
 from proxy.errors import ProxyError
 from proxy.media.fragment import Fragment, InitSegment, Part
-from proxy.media.remux import Counts, Wish, remux
+from proxy.media.remux import remux
 from proxy.media.section import Format, Section
+from proxy.media.wish import Counts, Wish
 from tests.conftest import missing
 from tests.support import boxes
 from tests.support.clips import WRAP_S
