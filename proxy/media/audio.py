@@ -292,6 +292,9 @@ def _mp3_format(frame: bytes) -> AudioFormat:
 
 # -- Opus and FLAC ---------------------------------------------------------------------------------
 
+_OPUS_USUAL_SAMPLES = 960  # 20 ms
+_OPUS_LONGEST_SAMPLES = 5760  # 120 ms
+
 
 def opus_format(head: bytes) -> AudioFormat:
     """Read an identification header (RFC 7845 section 5.1), as libavformat gives it.
@@ -309,11 +312,33 @@ def opus_format(head: bytes) -> AudioFormat:
         codec="opus",
         sample_rate=48000,
         channels=channels,
-        frame_samples=960,  # 20 ms; packets may last 2.5 to 120 ms, and their times tell
+        frame_samples=_OPUS_USUAL_SAMPLES,  # every packet says its own: see `opus_samples`
         config=config,
         rfc6381="opus",
         fixed=(gain, head[18:]),
     )
+
+
+def opus_samples(packet: bytes | memoryview) -> int:
+    """Return how many samples an Opus packet lasts, at 48 kHz (RFC 6716 sections 3.1 and 3.2).
+
+    Where it does not tell, 20 ms.
+    """
+    if not packet:
+        return _OPUS_USUAL_SAMPLES
+    configuration, code = packet[0] >> 3, packet[0] & 3
+    if configuration < 12:
+        samples = (480, 960, 1920, 2880)[configuration & 3]  # SILK
+    elif configuration < 16:
+        samples = (480, 960)[configuration & 1]  # hybrid
+    else:
+        samples = 120 << (configuration & 3)  # CELT
+    if code < 3:
+        frames = 2 if code else 1
+    else:
+        frames = packet[1] & 63 if len(packet) > 1 else 0
+    lasts = samples * frames
+    return lasts if 0 < lasts <= _OPUS_LONGEST_SAMPLES else _OPUS_USUAL_SAMPLES
 
 
 def flac_format(stream_info: bytes) -> AudioFormat:

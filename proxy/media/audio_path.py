@@ -7,6 +7,7 @@ others are stored as they are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from proxy.errors import SpliceIncompatible, UnsupportedCodec
@@ -198,8 +199,13 @@ class OpusPath(_AudioPath):
     def __init__(self, config: bytes = b"") -> None:
         super().__init__(config)
         self._format = audio.opus_format(config)
+        self._has_begun = False
 
     def feed(self, data: memoryview, *, keyframe: bool) -> Sample | None:  # noqa: ARG002
+        if not self._has_begun:
+            # A PES packet holds several packets and one time: how long they last dates the others.
+            self._has_begun = True
+            self._format = replace(self.format, frame_samples=audio.opus_samples(data))
         return (data,), len(data)
 
 

@@ -14,6 +14,7 @@ from proxy.media.audio import (
     eac3_blocks,
     flac_format,
     opus_format,
+    opus_samples,
     parse_frame,
 )
 from proxy.media.audio_format import AudioFormat
@@ -433,6 +434,28 @@ def test_opus_format_of_surround() -> None:
     assert head[18] == 1
     assert found.config[10:] == head[18:]
     assert len(head[18:]) == 1 + 2 + 6
+
+
+@pytest.mark.parametrize(
+    ("packet", "samples"),
+    [
+        (bytes([0 << 3]), 480),  # SILK, 10 ms
+        (bytes([7 << 3]), 2880),  # SILK, 60 ms
+        (bytes([7 << 3 | 1]), 5760),  # two of those
+        (bytes([12 << 3]), 480),  # hybrid, 10 ms
+        (bytes([15 << 3 | 2]), 1920),  # hybrid, two of 20 ms
+        (bytes([16 << 3]), 120),  # CELT, 2.5 ms
+        (bytes([31 << 3]), 960),  # CELT, 20 ms
+        (bytes([28 << 3 | 3, 0x80 | 5]), 600),  # five of 2.5 ms, of different sizes
+        (bytes([31 << 3 | 3, 7]), 960),  # 140 ms are too many
+        (bytes([31 << 3 | 3, 0]), 960),  # no frame
+        (bytes([31 << 3 | 3]), 960),  # cut
+        (b"", 960),
+    ],
+)
+def test_opus_samples(packet: bytes, samples: int) -> None:
+    """RFC 6716 tables 2 and 3: the first byte says how long a packet lasts; 20 ms if it cannot."""
+    assert opus_samples(packet) == samples
 
 
 @pytest.mark.parametrize("head", [b"", b"OpusHead" + bytes(10), b"OpusTags" + bytes(20)])

@@ -9,6 +9,7 @@ from __future__ import annotations  # av.Packet takes type arguments only in its
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import av
@@ -45,6 +46,18 @@ def test_remux_faithful(name: str) -> None:
     report = fidelity.assert_faithful(clip.data, output.data, skipped_video=left_out)
     copied = {kind: count for kind, count in output.counts.packets.items() if count}
     assert copied == report.packets
+
+
+@pytest.mark.parametrize("frame_ms", ["2.5", "10", "40"])
+def test_remux_opus_frames(frame_ms: str) -> None:
+    """Opus packets that share a PES packet, and so its time, follow each other as they last."""
+    opus = Audio(codec="opus", frame_ms=frame_ms)
+    clip = make_clip(audio=(opus,), muxer=(("max_delay", "700000"),))
+    output = remuxed(clip.data)
+    fidelity.assert_faithful(clip.data, output.data)
+    track = output.movie.track("soun")
+    times = [track.seconds(sample.composition_time) for sample in output.movie.samples(track)]
+    assert {float(b - a) * 1000 for a, b in pairwise(times)} == {float(frame_ms)}
 
 
 @pytest.mark.parametrize("name", PLAYABLE)

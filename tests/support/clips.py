@@ -62,6 +62,7 @@ class Audio:
     language: str | None = None
     offset_s: float = 0.0  # of its first frame behind the first picture
     bitrate: int = 64_000  # bits/s
+    frame_ms: str = ""  # what a packet of Opus lasts, where not 20 ms
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,6 +266,8 @@ def _set_up(encoder: AudioCodecContext, audio: Audio) -> AudioCodecContext:
     encoder.format = _SAMPLE_FORMATS.get(audio.codec, "fltp")
     encoder.time_base = Fraction(1, audio.sample_rate)
     encoder.bit_rate = audio.bitrate
+    if audio.frame_ms:
+        encoder.options = {"frame_duration": audio.frame_ms, "application": "lowdelay"}
     encoder.open()
     return encoder
 
