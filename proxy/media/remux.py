@@ -96,6 +96,9 @@ class _Remux:
         self._new_clock = True
         self._pair()
         for feed in self._feeds:
+            # Said before any is opened: where one of them cannot be, all of them are left out.
+            feed.exhausted = feed.next is None
+        for feed in self._feeds:
             if feed.next is None:
                 raise SpliceIncompatible("one of two playlists has fewer discontinuities")
         # A hole in one of two is in its clock already: only what all of them miss moves the shift.

@@ -806,6 +806,32 @@ def test_apart_fewer_discontinuities() -> None:
     assert isinstance(failure(Script(video, video), Script(audio)), SpliceIncompatible)
 
 
+@pytest.mark.parametrize("fewer", [0, 1])
+def test_apart_fewer_discontinuities_skipped(fewer: int) -> None:
+    """Asked to skip, what only one input has behind the end of the other is left out."""
+    clip = make_clip(seconds=2.0)
+    video, audio = demuxed(clip, "video").data, demuxed(clip, "audio").data
+    told = [Script(video, video, video), Script(audio, audio, audio)]
+    told[fewer] = Script((video, audio)[fewer])
+    output = remuxed(*told, wish=Wish(skip_splices=True))
+    assert_apart_faithful(video, expect(audio), output)
+    assert output.counts.sections_skipped == 2
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_apart_last_section_skipped(other: int) -> None:
+    """A last section of which one input cannot be taken is left out of both, and that is all."""
+    clip = make_clip(seconds=2.0)
+    hevc = make_clip(video="hevc", audio=("ac3",), seconds=2.0)
+    video, audio = demuxed(clip, "video").data, demuxed(clip, "audio").data
+    behind = [video, audio]
+    behind[other] = demuxed(hevc, ("video", "audio")[other]).data
+    told = Script(video, behind[0]), Script(audio, behind[1])
+    output = remuxed(*told, wish=Wish(skip_splices=True))
+    assert_apart_faithful(video, expect(audio), output)
+    assert output.counts.sections_skipped == 1
+
+
 def test_apart_one_ends_earlier() -> None:
     """The longer input goes on alone to its end."""
     clip, short = make_clip(seconds=6.0), make_clip(seconds=2.0)
