@@ -333,10 +333,7 @@ def opus_samples(packet: bytes | memoryview) -> int:
         samples = (480, 960)[configuration & 1]  # hybrid
     else:
         samples = 120 << (configuration & 3)  # CELT
-    if code < 3:
-        frames = 2 if code else 1
-    else:
-        frames = packet[1] & 63 if len(packet) > 1 else 0
+    frames = (1, 2, 2, packet[1] & 63 if len(packet) > 1 else 0)[code]
     lasts = samples * frames
     return lasts if 0 < lasts <= _OPUS_LONGEST_SAMPLES else _OPUS_USUAL_SAMPLES
 
