@@ -2,9 +2,9 @@
 
 It recognises each segment by its first bytes before any of them may pass, puts init sections in
 front, and begins a new section where one demuxer cannot go on: at EXT-X-DISCONTINUITY, another
-EXT-X-MAP, another container, a hole, or (by a `Divider`) other streams in the PMT, wherever in a
-segment these are announced.  It is the `Sink` of a `Prefetcher`, between fetch and media; runs on
-the event loop.
+EXT-X-MAP, another moov, another container, a hole, or (by a `Divider`) other streams in the PMT,
+wherever in a segment these are announced.  It is the `Sink` of a `Prefetcher`, between fetch and
+media; runs on the event loop.
 """
 
 from __future__ import annotations
@@ -78,6 +78,7 @@ class Intake:
         self._lost_s = 0.0
         self._broken_off = False  # whether what passed last was not whole
         self._segments = 0  # of this section
+        self._movie = b""  # the moov that its first segment has of its own
         self._chain: BoxChain | None = None  # of this segment, if it is an MP4
         self._divider: Divider | None = None  # of this section, if it is a transport stream
 
@@ -177,6 +178,7 @@ class Intake:
             and not self._is_long(found)
             and segment.init_section == previous.init_section
             and found.format == before.format
+            and found.movie in {b"", self._movie}  # libavformat would not look at another one
         ):
             self._previous, self._recognition = segment, found
             return False
@@ -189,6 +191,7 @@ class Intake:
         self._previous, self._recognition = segment, found
         self._lost_s, self._broken_off = 0.0, False
         self._segments = 0
+        self._movie = found.movie
         self._divider = Divider() if found.format == "mpegts" else None
         self._ring.begin(
             Section(

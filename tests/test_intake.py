@@ -235,6 +235,21 @@ async def test_map_in_front_of_each_section() -> None:
     assert found[0][1] == source.init + source.segments[0] + source.segments[1]
 
 
+@pytest.mark.parametrize("size", [5, 100, 1 << 20])
+async def test_moov_in_each_segment(size: int) -> None:
+    """Without EXT-X-MAP segments have a moov of their own; another one begins a section, since the
+    demuxer of this one would not look at it."""
+    source, other = make_fmp4(), make_fmp4(width=320, height=180)
+    desk = Desk()
+    told = [source.init + source.segments[0], source.init + source.segments[1]]
+    told += [source.segments[2], other.init + other.segments[3]]
+    for number, data in enumerate(told):
+        await desk.put(segment(number), data, size)
+    found = desk.sections()
+    assert [about.discontinuity for about, _ in found] == [True, False]
+    assert [data for _, data in found] == [b"".join(told[:3]), told[3]]
+
+
 async def test_mp4_sections_are_renewed() -> None:
     """libavformat keeps an index of each sample: a long section of MP4 is begun anew, unseen."""
     source = make_fmp4()
@@ -385,6 +400,18 @@ async def test_encrypted_sample_entries(entry: bytes, later: bool) -> None:
         await desk.put(segment(0, init_section=InitSection(uri="a")), source.segments[0])
     with pytest.raises(EncryptedSource):
         await desk.put(segment(1, init_section=InitSection(uri="b")), source.segments[1])
+
+
+@pytest.mark.parametrize("size", [5, 1 << 20])
+async def test_encrypted_moov_in_a_segment(size: int) -> None:
+    """Nor does it pass where a later segment says so itself."""
+    source = make_fmp4()
+    place = source.init.index(b"avc1", source.init.index(b"stsd"))
+    spoilt = source.init[:place] + b"encv" + source.init[place + 4 :]
+    desk = Desk()
+    await desk.put(segment(0), source.init + source.segments[0], size)
+    with pytest.raises(EncryptedSource):
+        await desk.put(segment(1), spoilt + source.segments[1], size)
 
 
 async def test_init_section_that_cannot_be_had() -> None:

@@ -1,8 +1,8 @@
 """Sections: runs of segments that one demuxer can read from end to end.
 
-A new section begins at EXT-X-DISCONTINUITY, at another EXT-X-MAP, behind a hole, and where a
-transport stream announces other streams: libavformat presents streams that appear in mid-stream in
-a way that PyAV cannot deliver, so each of these gets a container of its own.
+A new section begins at EXT-X-DISCONTINUITY, at another EXT-X-MAP or moov, behind a hole, and where
+a transport stream announces other streams: libavformat presents streams that appear in mid-stream
+in a way that PyAV cannot deliver, so each of these gets a container of its own.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ class Recognition:
     clock: int | None = None  # 90 kHz, as the ID3 tag of packed audio tells it
     programs: tuple[Program, ...] = ()  # that a transport stream announces
     tables: bytes = field(repr=False, default=b"")  # PAT and PMTs that do so, as packets
+    movie: bytes = field(repr=False, default=b"")  # the moov of an MP4 that has one of its own
 
 
 def recognise(head: bytes, *, complete: bool) -> Recognition | None:
@@ -51,7 +52,7 @@ def recognise(head: bytes, *, complete: bool) -> Recognition | None:
         more bytes are needed to tell.
     """
     if head[4:8] in _BOXES:
-        return Recognition(format="mp4")
+        return _mp4(head, complete=complete)
     if head[:3] == b"ID3":
         end, clock = _id3(head)
         if end + 8 > len(head):
@@ -67,6 +68,22 @@ def recognise(head: bytes, *, complete: bool) -> Recognition | None:
     return Recognition(
         format="mpegts", start=start, programs=reader.programs, tables=reader.tables.packets()
     )
+
+
+def _mp4(head: bytes, *, complete: bool) -> Recognition | None:
+    """Look for a moov of its own in front of the media: a segment without EXT-X-MAP has one."""
+    enough = complete or len(head) >= SNIFF_BYTES
+    place = 0
+    while len(head) >= place + 8:
+        size, kind = struct.unpack_from(">I4s", head, place)
+        if kind in {b"moof", b"mdat"} or size < 8:
+            return Recognition(format="mp4")
+        if kind == b"moov" and (enough or len(head) >= place + size):
+            return Recognition(format="mp4", movie=head[place : place + size])
+        if kind == b"moov":
+            return None
+        place += size
+    return Recognition(format="mp4") if enough else None
 
 
 def find_sync(head: bytes, *, complete: bool = False) -> int | None:

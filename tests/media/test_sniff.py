@@ -120,7 +120,33 @@ def test_recognise_no_media(body: bytes) -> None:
 )
 def test_recognise_mp4(kind: bytes) -> None:
     """A fragmented MP4 begins with one of a few boxes."""
-    assert recognise(box(kind, b"body")[:8], complete=False) == Recognition(format="mp4")
+    found = recognise(box(kind, b"body"), complete=True)
+    assert found is not None
+    assert found.format == "mp4"
+
+
+def test_recognise_mp4_with_moov() -> None:
+    """Up to the first fragment a moov may come: it is told, and waited for until it is whole."""
+    movie = box(b"moov", box(b"mvhd", b"about"))
+    front = box(b"styp", b"iso6") + box(b"sidx", b"index")
+    head = front + movie + box(b"moof", b"fragment")
+    for end in range(8, len(front + movie)):
+        assert recognise(head[:end], complete=False) is None
+    told = Recognition(format="mp4", movie=movie)
+    assert recognise(front + movie, complete=False) == told
+    assert recognise(head, complete=True) == told
+    plain = front + box(b"moof", b"fragment")
+    assert recognise(plain[: len(front) + 8], complete=False) == Recognition(format="mp4")
+    assert recognise(box(b"mdat", b"media")[:8], complete=False) == Recognition(format="mp4")
+
+
+def test_recognise_mp4_with_long_moov() -> None:
+    """What it is must be known by `SNIFF_BYTES`."""
+    head = box(b"ftyp", b"iso6") + box(b"moov", bytes(2 * SNIFF_BYTES))
+    assert recognise(head[: SNIFF_BYTES - 1], complete=False) is None
+    found = recognise(head[:SNIFF_BYTES], complete=False)
+    assert found is not None
+    assert found.movie == head[12:SNIFF_BYTES]
 
 
 @pytest.mark.parametrize("tag", [b"", id3(private(OWNER, (1 << 33 | 900_000).to_bytes(8, "big")))])
