@@ -37,8 +37,8 @@ logger = logging.getLogger(__name__)
 _SMALLEST_RING_BYTES = 64 * 1024
 
 # A clip may end so much earlier than wished before a further segment is fetched for it: EXTINF is
-# rounded, and the tracks of a segment do not end together.
-_SHORT_S = 0.25
+# rounded, and its sum drifts.
+_SHORT_S = 0.1
 
 # EXT-X-MAP: a few KiB; with many tracks and long parameter sets still far below this.
 _INIT_SECTION_BYTES = 1024 * 1024

@@ -331,6 +331,17 @@ async def test_end_where_durations_say_too_much(told_s: float, start_s: float | 
         assert fetched(origin) == dict.fromkeys(range(8), 1)
 
 
+async def test_end_where_durations_drift() -> None:
+    """A fifth of a second that rounding adds up to is not cut off."""
+    clip = make_clip(seconds=12.0, b_frames=0)
+    async with Origin() as origin, pipeline() as one:
+        address = publish(origin, clip.data, told_s=1.03)
+        async with await one.open_stream(StreamRequest(url=address, end_s=7.19)) as stream:
+            played = Played()
+            await read(stream, played)
+        assert_clipped(clip.data, played.data, 0.0, 7.19)
+
+
 async def test_end_where_durations_say_too_much_apart() -> None:
     """Of separate playlists each is followed as far as its own media need it."""
     clip = make_clip(seconds=12.0, b_frames=0)

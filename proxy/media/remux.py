@@ -371,6 +371,9 @@ class _Remux:
         if not present:
             self._beginning.check_missed()
             raise CorruptMedia("no packet of any track can be decoded")
+        if any(lane.kind == "video" and lane.left_out and not lane.held for lane in self._lanes):
+            self._beginning.check_missed()
+            raise CorruptMedia("none of its pictures can be decoded")  # sound alone is not it
         start_s = self._start_s = self._beginning.cut(present)
         self._beginning.check_missed(start_s)
         present = [lane for lane in present if lane.held]
