@@ -114,6 +114,7 @@ class Prefetcher:
         self._buffered_bytes = 0
         self._guess_bytes = self._settings.guessed_segment_bytes  # of a length that is unknown
         self._wide = False
+        self._arrived = False  # a whole segment has come: the addresses of this stream are good
         self._fed = False  # the feeder is at its end
         self._feed_error: Exception | None = None
         # Pulsed (set and cleared): whoever waits looks again at what it waits for.
@@ -129,7 +130,8 @@ class Prefetcher:
     def widen(self) -> None:
         """Fetch side by side from now on: the first fragment is out, and latency is paid for.
 
-        Until then one segment is in flight at a time, and an origin that says no is believed.
+        Until then one segment is in flight at a time.  An origin that says no is believed until
+        then too, as long as it has not given a single segment.
         """
         self._wide = True
         _pulse(self._room)
@@ -267,13 +269,14 @@ class Prefetcher:
             place.segment,
             take=partial(self._take, place, sink),
             forget=partial(self._forget, place),
-            patient=lambda: self._wide,
+            patient=lambda: self._wide or self._arrived,
             on_length=partial(self._learn_length, place),
             tell=self._tell,
             renewal=self._renewal,
         )
         try:
             await transfer.run()
+            self._arrived = True
             if self._renewal is not None:
                 self._renewal.arrived()
             self._learn_length(place, transfer.received_bytes)

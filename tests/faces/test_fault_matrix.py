@@ -214,8 +214,8 @@ def allowed(name: str, fault: str, *, always: bool) -> set[str]:
             return {lasting(name, fault)}  # it came without a fault
     if always:
         return {lasting(name, fault)}
-    if fault in REFUSING:
-        # Before the first byte believed at once; behind it, an edge that lags behind the playlist.
+    if fault in REFUSING and not (segment and PLACES[name].late):
+        # Believed, where nothing of the stream has come yet that would speak against it.
         return {WHOLE, lasting(name, fault)}
     return {WHOLE}
 

@@ -667,6 +667,19 @@ async def test_deliver_believes_no_before_it_is_wide(status: int) -> None:
         assert sink.body == BODIES[0]
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 410])
+async def test_deliver_doubts_no_behind_a_whole_segment(status: int) -> None:
+    """An origin that has given a segment is asked again for the next, before the first fragment
+    too: whoever makes it may lag behind."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        urls = serve(origin)
+        origin.fault("/1.ts", Status(status), times=1)
+        sink = Collector()
+        await prefetcher(fetcher, wide=False).deliver(source(*urls), sink)
+        assert sink.body == b"".join(BODIES)
+        assert [request.status for request in origin.asked("/1.ts")] == [status, 200]
+
+
 # -- nothing is left behind ------------------------------------------------------------------------
 
 
