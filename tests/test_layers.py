@@ -45,7 +45,8 @@ ROOMS = {
     "media.ring": Room(proxy=("errors", "media")),
     "media.outlet": Room(proxy=("errors", "media")),
     "fetch": Room(
-        proxy=("", "errors", "fetch", "hls.model", "guard"),
+        # media.chain: the one walker along boxes, pure, tells fetch too whether all of them came.
+        proxy=("", "errors", "fetch", "hls.model", "guard", "media.chain"),
         foreign=("aiohttp", "yarl", "multidict", "tenacity", "cryptography"),
     ),
     **{
@@ -150,6 +151,7 @@ def test_module_imports_what_its_room_may(module: str) -> None:
         ("media.remux", "from proxy.hls.model import Segment"),
         ("media.remux", "def f():\n    import asyncio"),
         ("fetch.client", "import av"),
+        ("fetch.client", "from proxy.media.boxes import box"),
         ("pipeline", "from proxy import app"),
         ("pipeline", "import aiohttp"),
         ("app", "from proxy.config import Config"),

@@ -39,3 +39,9 @@ def test_is_cut_unknown(data: bytes) -> None:
 def test_is_cut_box_up_to_the_end() -> None:
     """A box of size 0 goes up to the end, wherever that is."""
     assert not fed(make_fmp4().segments[0] + b"\0\0\0\0mdat123", 1000).is_cut
+
+
+def test_is_cut_no_box() -> None:
+    """What has a size that no box has is none: nothing is said, as of all that is unknown."""
+    no_box = b"\0\0\0\1mdat" + (15).to_bytes(8, "big")
+    assert not fed(make_fmp4().segments[0] + no_box, 1000).is_cut
