@@ -76,7 +76,7 @@ class Transfer:
         self.total_bytes: int | None = None  # as announced
         self._validator: str | None = None  # with which the next attempt may go on
         self._digest: hashlib.blake2b | None = None  # of what was taken, if there is no validator
-        self._ending = Ending()  # of what was taken
+        self._ending = self._new_ending()  # of what was taken
         self._attempts = 0
         self._failures = 0  # in a row without progress
         self._ttfb_s = 0.0
@@ -197,7 +197,7 @@ class Transfer:
         self._digest = hashlib.blake2b() if body.validator is None else None
         if body.total is not None:
             self._on_length(body.total)
-        self._ending = Ending()
+        self._ending = self._new_ending()
         return await body.read()
 
     async def _continue(self, body: Body) -> bytes:
@@ -238,12 +238,15 @@ class Transfer:
         self.received_bytes = 0
         self._validator = self.total_bytes = self._digest = None
 
+    def _new_ending(self) -> Ending:
+        return Ending(encrypted=self._segment.key is not None)
+
     def _check_end(self, body: Body) -> None:
         if self.total_bytes is not None and self.received_bytes != self.total_bytes:
             raise Unavailable(f"segment: {self.received_bytes} of {self.total_bytes} bytes came")
         self._closed_early = body.framing == "close" and self.total_bytes is None
         if self._closed_early and self._ending.is_cut:
-            raise Unavailable("segment: the connection ended within a packet or a box")
+            raise Unavailable("segment: the connection ended within a packet, a box or a block")
 
     # -- retries -----------------------------------------------------------------------------------
 

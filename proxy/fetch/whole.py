@@ -1,7 +1,8 @@
 """Whether a segment ends where it may end: for answers that only the close of the connection ends.
 
 Such a body has no length, and no final chunk, so that a cut one looks like a whole one (RFC 9112
-section 6.3).  What it holds tells: a transport stream is made of packets, fragmented MP4 of boxes.
+section 6.3).  What it holds tells: a transport stream is made of packets, fragmented MP4 of boxes,
+and what AES-128 encrypts (RFC 8216bis section 4.4.4.4) of blocks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ __all__ = ["Ending"]
 
 TS_SYNC = 0x47
 TS_PACKET_BYTES = 188
+AES_BLOCK_BYTES = 16
 _HEAD_BYTES = 8  # of the first box: its size and its type
 # What a segment of fragmented MP4 may begin with.
 _FIRST_BOXES = frozenset({b"styp", b"sidx", b"moof", b"emsg", b"prft", b"ftyp", b"free", b"mdat"})
@@ -21,17 +23,21 @@ _FIRST_BOXES = frozenset({b"styp", b"sidx", b"moof", b"emsg", b"prft", b"ftyp", 
 class Ending:
     """Fed with all of a segment, tells whether it ends within something.
 
-    Of what is neither transport stream nor MP4 it says nothing.
+    Of what is neither transport stream nor MP4 it says nothing.  `encrypted`: it is fed ciphertext
+    of AES-128, which looks like anything, and is padded, so that there is always some.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, encrypted: bool = False) -> None:
+        self._encrypted = encrypted
         self._size = 0
         self._head = b""  # the first bytes, up to a box's head
         self._chain: BoxChain | None = None  # of its boxes, if it is made of them
 
     @property
     def is_cut(self) -> bool:
-        """Whether what came so far ends within a packet or a box."""
+        """Whether what came so far ends within a packet, a box or a block."""
+        if self._encrypted:
+            return not self._size or self._size % AES_BLOCK_BYTES != 0
         if self._chain is not None:
             return not self._chain.is_whole
         return self._head[:1] == bytes([TS_SYNC]) and self._size % TS_PACKET_BYTES != 0
@@ -39,6 +45,8 @@ class Ending:
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes."""
         self._size += len(chunk)
+        if self._encrypted:
+            return
         known = len(self._head)
         if known < _HEAD_BYTES:
             self._head += chunk[: _HEAD_BYTES - known]

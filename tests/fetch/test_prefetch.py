@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -16,8 +17,9 @@ from proxy.fetch import (
     SegmentRetried,
     SegmentStarted,
 )
-from proxy.hls.model import ByteRange, Segment
+from proxy.hls.model import ByteRange, Key, Segment
 from tests.fetch.helpers import Collector, quick, segment, settled, source, until
+from tests.support.answers import Validator
 from tests.support.origin import (
     CloseDelimited,
     Fault,
@@ -577,6 +579,24 @@ async def test_deliver_closed_within_a_packet() -> None:
         assert sink.body == packets
         assert isinstance(events[-1], SegmentDone)
         assert events[-1].closed_early
+
+
+@pytest.mark.parametrize("validator", ["etag", "none"])
+async def test_deliver_closed_within_a_block(validator: Validator) -> None:
+    """Where only the closing ends an encrypted segment, half a block tells that it was cut; what
+    its ciphertext looks like tells nothing."""
+    blocks = b"\x47" + os.urandom(16 * 5000 - 1)
+
+    async def keyed(url: str) -> AsyncIterator[Segment]:
+        yield replace(segment(url), key=Key(method="AES-128", uri="key"))
+
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = origin.add("/0.ts", blocks, framing="close", validator=validator)
+        origin.fault("/0.ts", CloseDelimited(cut_bytes=100), times=1)
+        sink = Collector()
+        await prefetcher(fetcher).deliver(keyed(url), sink)
+        assert sink.body == blocks
+        assert len(origin.requests) == 2
 
 
 # -- loss ------------------------------------------------------------------------------------------

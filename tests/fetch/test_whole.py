@@ -45,3 +45,13 @@ def test_is_cut_no_box() -> None:
     """What has a size that no box has is none: nothing is said, as of all that is unknown."""
     no_box = b"\0\0\0\1mdat" + (15).to_bytes(8, "big")
     assert not fed(make_fmp4().segments[0] + no_box, 1000).is_cut
+
+
+@pytest.mark.parametrize("first", [b"\x47", b"\0\0\0\x18moof", b"\xff"])
+def test_is_cut_encrypted(first: bytes) -> None:
+    """Ciphertext is made of blocks, one at least, whatever it looks like."""
+    data = first.ljust(160, b"x")
+    for size in range(len(data) + 1):
+        ending = Ending(encrypted=True)
+        ending.feed(data[:size])
+        assert ending.is_cut == (not size or size % 16 > 0), size
