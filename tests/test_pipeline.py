@@ -54,7 +54,6 @@ from tests.support.origin import (
     Stall,
     Status,
     Truncate,
-    WrongLength,
     unused_port,
 )
 from tests.support.playlists import Entry, multivariant_text, rendition_tag, variant_lines
@@ -277,7 +276,6 @@ async def cut_at(path: str, fault: Fault) -> tuple[Played, int]:
         (Reset(5000), SourceUnavailable),
         (Hangup(5000), SourceUnavailable),
         (Truncate(5000), SourceUnavailable),
-        (WrongLength(1), SourceUnavailable),
         (Stall(5000), SourceTimeout),
         (Replace(PAGE), CorruptMedia),
         (Replace(PAGE * 2000, content_type="video/mp2t"), CorruptMedia),

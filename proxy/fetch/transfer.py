@@ -4,7 +4,8 @@ An attempt that fails with bytes in hand is continued where it stopped (Range an
 section 13.1.5) if the origin gave a validator.  Without one the segment is fetched again, and what
 is known of it is not taken twice but compared by its hash.  Where it cannot be proved that the
 second answer is the first one's resource, the segment has failed; only if nothing of it has left us
-yet may it begin afresh.
+yet may it begin afresh.  An announced length that was too large is no loss: a 416 to the request
+for the rest that names what has come as the size (RFC 9110 section 15.5.17) proves that it is all.
 
 A refusal may mean that the address has expired: then the playlist is asked for another one, once,
 and again only after something has come.
@@ -41,6 +42,8 @@ PROGRESS_BYTES = 256 * 1024
 # Answers that may change while a stream is under way: an edge that lags behind the playlist.
 LATE_STATUSES = frozenset({401, 403, 404, 410})
 
+RANGE_NOT_SATISFIABLE = 416  # RFC 9110 section 15.5.17
+
 
 class Transfer:
     """Fetches one segment, by one `run`.
@@ -75,6 +78,7 @@ class Transfer:
         self.received_bytes = 0  # taken
         self.total_bytes: int | None = None  # as announced
         self._validator: str | None = None  # with which the next attempt may go on
+        self._no_rest = False  # the origin says there is none, but not that all has come
         self._digest: hashlib.blake2b | None = None  # of what was taken, if there is no validator
         self._ending = self._new_ending()  # of what was taken
         self._attempts = 0
@@ -157,12 +161,24 @@ class Transfer:
         return await self._get()
 
     async def _get(self) -> None:
+        """One GET, of the rest where it can be told that it is one."""
+        goes_on = self._validator is not None and not self._no_rest and self.received_bytes > 0
+        try:
+            await self._get_from(self.received_bytes if goes_on else 0)
+        except Unavailable as error:
+            if not goes_on or error.upstream_status != RANGE_NOT_SATISFIABLE:
+                raise
+            self._no_rest = True
+            message = "segment: it has no rest, and nothing says that all of it came"
+            raise Unavailable(message, upstream_status=error.upstream_status) from None
+
+    async def _get_from(self, offset: int) -> None:
         least_s, most_s = self._fetcher.settings.segment_deadline_s
         self._attempts += 1
         async with self._fetcher.open(
             self._segment.uri,
             byte_range=self._segment.byte_range,
-            offset=self.received_bytes if self._validator is not None else 0,
+            offset=offset,
             validator=self._validator,
             deadline_s=min(most_s, max(least_s, 4 * self._segment.duration_s)),
         ) as body:
@@ -203,7 +219,7 @@ class Transfer:
     async def _continue(self, body: Body) -> bytes:
         """The rest came: it is ours if the validator says so, where it is told at all."""
         same = body.validator == self._validator or (body.validator is None and not self._moved)
-        if self.total_bytes is None:
+        if self.total_bytes is None or (same and body.length == 0):  # 416: what came is all
             self.total_bytes = body.total
         if not same or body.total not in (None, self.total_bytes):
             self._start_again()

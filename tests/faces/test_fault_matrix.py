@@ -203,9 +203,8 @@ def allowed(name: str, fault: str, *, always: bool) -> set[str]:
             return {WHOLE}
         case "gzip" if "playlist" in name or "key" in name:  # unpacked, asked for or not
             return {WHOLE}
-        case "length too large" if segment and "range" not in name:
-            # All of it came and was passed on, but which length was the wrong one?
-            return {WHOLE, CUT}
+        case "length too large" if segment and "range" not in name:  # likewise
+            return {WHOLE}
         case "closed early" if "first" in name and always:  # the first fragment is out
             return {CUT}
         case "garbage" if not always and "key" not in name and "range" not in name:

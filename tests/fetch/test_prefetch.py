@@ -554,6 +554,67 @@ async def test_deliver_broken_behind_the_last_byte(part: ByteRange | None) -> No
         assert statuses == ([200, 416] if part is None else [206])
 
 
+@pytest.mark.parametrize(
+    ("validator", "times", "statuses"),
+    [
+        ("etag", 1, [200, 416]),
+        ("etag", None, [200, 416]),
+        ("date", 1, [200, 416]),
+        ("weak", 1, [200, 200]),
+        ("none", 1, [200, 200]),
+    ],
+)
+async def test_deliver_length_too_large(
+    validator: Validator, times: int | None, statuses: list[int]
+) -> None:
+    """A length that was announced too large is no loss: the answer to the request for the rest, or
+    a second one that is the same, shows that all of it came."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = serve(origin, validator=validator)[0]
+        origin.fault("/0.ts", WrongLength(7), times=times)
+        sink = Collector()
+        await prefetcher(fetcher).deliver(source(url), sink)
+        assert sink.body == BODIES[0]
+        assert [request.status for request in origin.requests] == statuses
+
+
+@pytest.mark.parametrize("content_range", ["", "Content-Range: bytes */99999\r\n"])
+async def test_deliver_length_too_large_without_proof(content_range: str) -> None:
+    """A rest that is said not to exist is no proof that all came: the whole is asked for again."""
+    denied = f"HTTP/1.1 416 R\r\nContent-Length: 0\r\n{content_range}\r\n"
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = serve(origin)[0]
+        origin.fault("/0.ts", WrongLength(7), times=1)
+        origin.fault("/0.ts", Raw(denied.encode()), times=1)
+        sink = Collector()
+        await prefetcher(fetcher).deliver(source(url), sink)
+        assert sink.body == BODIES[0]
+        assert ["range" in request.headers for request in origin.requests] == [False, True, False]
+
+
+async def test_deliver_length_too_large_and_changed() -> None:
+    """What has another validator now proves nothing about what came."""
+    denied = (
+        f'HTTP/1.1 416 R\r\nContent-Length: 0\r\nETag: "other"\r\n'
+        f"Content-Range: bytes */{len(BODIES[0])}\r\n\r\n"
+    )
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = serve(origin)[0]
+        origin.fault("/0.ts", WrongLength(7), times=1)
+        origin.fault("/0.ts", Raw(denied.encode()), times=1)
+        with pytest.raises(SourceUnavailable, match="not the one"):
+            await prefetcher(fetcher).deliver(source(url), Collector())
+
+
+async def test_deliver_length_that_stays_too_large() -> None:
+    """Without a validator nothing proves that all came, where the wrong length comes each time."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher:
+        url = serve(origin, validator="none")[0]
+        origin.fault("/0.ts", WrongLength(7))
+        with pytest.raises(SourceUnavailable):
+            await prefetcher(fetcher).deliver(source(url), Collector())
+
+
 async def test_deliver_progress_counts() -> None:
     """An attempt that brought a good part is not held against the origin."""
     body = os.urandom(3 * MIB)
@@ -609,7 +670,6 @@ async def test_deliver_closed_within_a_block(validator: Validator) -> None:
         (Status(500), SourceUnavailable),
         (Status(503, retry_after=3600), SourceUnavailable),
         (Truncate(10), SourceUnavailable),
-        (WrongLength(7), SourceUnavailable),
         (Gzip(), SourceUnavailable),
         (Redirect("/1.ts"), SourceUnavailable),
         (Replace(bytes(200_001)), SourceTooLarge),
