@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from proxy.errors import CorruptMedia, EncryptedSource, NoPlayableVariant
 from proxy.hls.model import InitSection, Segment
-from proxy.media.chain import BoxChain
+from proxy.media.chain import BoxChain, is_init_section
 from proxy.media.ring import RingBuffer
 from proxy.media.section import Section
 from proxy.media.sniff import Recognition, is_hopeless, is_text, recognise, sample_entries
@@ -185,6 +185,9 @@ class Intake:
         init = b""
         if segment.init_section is not None:
             init = await self._read_init(segment.init_section, segment.sequence)
+            if found.format == "mp4" and not is_init_section(init):
+                # libavformat takes what follows for the rest of a box, and may find less, silently.
+                raise CorruptMedia(f"segment {segment.sequence} has a broken init section")
         if found.format == "mp4" and _ENCRYPTED & {*sample_entries(init), *sample_entries(head)}:
             raise EncryptedSource(detail="The media is encrypted (Common Encryption).")
         # From here on it counts: had it failed before, the next one would stand in its place.

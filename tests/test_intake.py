@@ -414,6 +414,31 @@ async def test_encrypted_moov_in_a_segment(size: int) -> None:
         await desk.put(segment(1), spoilt + source.segments[1], size)
 
 
+@pytest.mark.parametrize("spoil", ["cut", "without moov", "empty", "longer"])
+async def test_init_section_that_is_broken(spoil: str) -> None:
+    """An init section that is no row of whole boxes with a moov never passes, nor does anything
+    behind it."""
+    source = make_fmp4()
+    init = {
+        "cut": source.init[:-10],
+        "without moov": source.init[: source.init.index(b"moov") - 4],
+        "empty": b"",
+        "longer": source.init + bytes(5),
+    }[spoil]
+    desk = Desk(inits={"a": init})
+    with pytest.raises(CorruptMedia, match="init section"):
+        await desk.put(segment(0, init_section=InitSection(uri="a")), source.segments[0])
+    assert desk.sections() == []
+
+
+async def test_init_section_of_a_transport_stream() -> None:
+    """PAT and PMT in an EXT-X-MAP are no boxes, and stand in front of the segment."""
+    data = cuts(make_clip())[0]
+    desk = Desk(inits={"a": data[:564]})
+    await desk.put(segment(0, init_section=InitSection(uri="a")), data)
+    assert [passed for _, passed in desk.sections()] == [data[:564] + data]
+
+
 async def test_init_section_that_cannot_be_had() -> None:
     """Its error is the segment's."""
     source = make_fmp4()

@@ -28,7 +28,7 @@ import errno
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Literal, Self
@@ -96,8 +96,12 @@ class Fetcher:
         max_bytes: int,
         what: Literal["playlist", "page", "key", "map"],
         byte_range: ByteRange | None = None,
+        is_cut: Callable[[bytes], bool] | None = None,
     ) -> Resource:
         """Fetch a whole body of at most `max_bytes`, retrying what may pass.
+
+        `is_cut`: asked of a body that only the close of the connection ended, which looks whole
+        wherever that was (RFC 9112 section 6.3); one that is cut is a failed attempt.
 
         Raises `SourceNotFound` (404 and 410 of a playlist or page), `SourceUnavailable`,
         `SourceTimeout`, `Forbidden`, or what `faults.too_large` gives.
@@ -106,7 +110,7 @@ class Fetcher:
         attempts = settings.key_attempts if what == "key" else settings.playlist_attempts
         async for attempt in retrying(settings, attempts=attempts, budget_s=settings.read_budget_s):
             with attempt:
-                return await self._read_once(url, max_bytes, what, byte_range)
+                return await self._read_once(url, max_bytes, what, byte_range, is_cut)
         raise AssertionError  # the last attempt returns or raises
 
     @asynccontextmanager
@@ -180,7 +184,12 @@ class Fetcher:
     # -- one attempt -------------------------------------------------------------------------------
 
     async def _read_once(
-        self, url: str, max_bytes: int, what: What, byte_range: ByteRange | None
+        self,
+        url: str,
+        max_bytes: int,
+        what: What,
+        byte_range: ByteRange | None,
+        is_cut: Callable[[bytes], bool] | None,
     ) -> Resource:
         began_s = time.monotonic()
         async with self.open(url, what=what, byte_range=byte_range, max_bytes=max_bytes) as body:
@@ -188,9 +197,13 @@ class Fetcher:
             decoder = Decoder(body.content_encoding, max_bytes=max_bytes, what=what, name=name)
             while chunk := await body.read():
                 decoder.feed(chunk)
+            whole = decoder.finish()
+            unsure = body.framing == "close" and body.length is None
+            if unsure and is_cut is not None and is_cut(whole):
+                raise Unavailable(f"{name}: the connection ended within it")
             return Resource(
                 url=body.url,
-                body=decoder.finish(),
+                body=whole,
                 content_type=body.content_type,
                 elapsed_s=time.monotonic() - began_s,
             )

@@ -13,6 +13,8 @@ cost more than it frees.
 
 from __future__ import annotations
 
+from functools import partial
+
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import AES128
 from cryptography.hazmat.primitives.ciphers.modes import CBC
@@ -23,6 +25,7 @@ from proxy.fetch.client import Fetcher
 from proxy.fetch.keys import KeyRing
 from proxy.fetch.prefetch import Sink
 from proxy.fetch.renewal import Renewal, is_expired
+from proxy.fetch.whole import is_cut_map
 from proxy.hls.model import InitSection, Key, Segment
 
 __all__ = ["DecryptingSink", "Decryptor", "iv_for", "read_init_section"]
@@ -160,7 +163,11 @@ async def _read_init_section(
     if key is not None:
         keys.expect(key)  # side by side with the section
     found = await fetcher.read(
-        section.uri, max_bytes=max_bytes, what="map", byte_range=section.byte_range
+        section.uri,
+        max_bytes=max_bytes,
+        what="map",
+        byte_range=section.byte_range,
+        is_cut=partial(is_cut_map, encrypted=key is not None),
     )
     if key is None:
         return found.body

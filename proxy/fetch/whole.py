@@ -1,4 +1,4 @@
-"""Whether a segment ends where it may end: for answers that only the close of the connection ends.
+"""Whether a segment or an init section ends where it may: for answers that only the close ends.
 
 Such a body has no length, and no final chunk, so that a cut one looks like a whole one (RFC 9112
 section 6.3).  What it holds tells: a transport stream is made of packets, fragmented MP4 of boxes,
@@ -8,9 +8,9 @@ and what AES-128 encrypts (RFC 8216bis section 4.4.4.4) of blocks.
 from __future__ import annotations
 
 from proxy.errors import CorruptMedia
-from proxy.media.chain import BoxChain
+from proxy.media.chain import BoxChain, is_init_section
 
-__all__ = ["Ending"]
+__all__ = ["Ending", "is_cut_map"]
 
 TS_SYNC = 0x47
 TS_PACKET_BYTES = 188
@@ -59,3 +59,15 @@ class Ending:
                 self._chain.feed(chunk)
             except CorruptMedia:  # no box; or one up to the end, which cannot be cut
                 self._chain = None
+
+
+def is_cut_map(body: bytes, *, encrypted: bool = False) -> bool:
+    """Whether an init section ends too early.
+
+    One of fragmented MP4 is whole with its moov.  One of a transport stream is made of packets.
+    """
+    if encrypted or body[4:_HEAD_BYTES] not in _FIRST_BOXES | {b"moov"}:
+        ending = Ending(encrypted=encrypted)
+        ending.feed(body)
+        return len(body) < _HEAD_BYTES or ending.is_cut
+    return not is_init_section(body)

@@ -1,4 +1,4 @@
-"""The chain of top-level boxes of an MP4: whether a segment is whole.
+"""The chain of top-level boxes of an MP4: whether a segment or an init section is whole.
 
 libavformat takes what stands behind a cut box for the rest of it, and may then find nothing more
 until the end, without a word.  `BoxChain` walks from head to head while the bytes pass.  Pure.
@@ -19,6 +19,7 @@ class BoxChain:
     def __init__(self) -> None:
         self._left = 0  # bytes of the box that are to come
         self._head = b""  # of the next one, as far as it has come
+        self.has_movie = False  # whether one of them is a moov
 
     def feed(self, chunk: bytes) -> None:
         """Take the next bytes.
@@ -42,6 +43,7 @@ class BoxChain:
             if size < needed:  # 0: up to the end of the file, where another segment follows
                 raise CorruptMedia(f"a box of {size} bytes: " + repr(self._head))
             place += size - needed
+            self.has_movie = self.has_movie or self._head[4:8] == b"moov"
             self._head = b""
         self._left = max(place - len(chunk), 0)
 
@@ -49,3 +51,13 @@ class BoxChain:
     def is_whole(self) -> bool:
         """Whether a box has just ended."""
         return not self._left and not self._head
+
+
+def is_init_section(data: bytes) -> bool:
+    """Whether these are whole boxes, a moov among them (RFC 8216 section 3.3)."""
+    chain = BoxChain()
+    try:
+        chain.feed(data)
+    except CorruptMedia:
+        return False
+    return chain.is_whole and chain.has_movie

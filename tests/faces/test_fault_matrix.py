@@ -205,6 +205,8 @@ def allowed(name: str, fault: str, *, always: bool) -> set[str]:
             return {WHOLE}
         case "length too large" if segment and "range" not in name:  # likewise
             return {WHOLE}
+        case "closed early" if name == "map, first" and always:  # nothing of it was used
+            return {UNAVAILABLE}
         case "closed early" if "first" in name and always:  # the first fragment is out
             return {CUT}
         case "garbage" if not always and "key" not in name and "range" not in name:
@@ -223,8 +225,8 @@ def strikes(name: str, fault: str) -> bool:
     match fault:
         case "trickle":  # what is small comes in time all the same
             return segment
-        case "closed early":  # a text, a key or a map without a length: nothing tells it was cut
-            return segment and "range" not in name
+        case "closed early":  # a text or a key without a length: nothing tells it was cut
+            return (segment and "range" not in name) or name.startswith("map")
         case "garbage":
             return "late" not in name or "key" not in name
         case _:

@@ -17,7 +17,13 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.errors import CorruptMedia, EncryptedSource, KeyUnavailable, SourceTooLarge
+from proxy.errors import (
+    CorruptMedia,
+    EncryptedSource,
+    KeyUnavailable,
+    SourceTooLarge,
+    SourceUnavailable,
+)
 from proxy.fetch import Fetcher, Prefetcher
 from proxy.fetch.decrypt import DecryptingSink, Decryptor, iv_for, read_init_section
 from proxy.fetch.keys import KeyRing
@@ -25,7 +31,8 @@ from proxy.hls.model import ByteRange, InitSection, Key, MediaPlaylist, Segment
 from proxy.hls.parse import parse_playlist
 from tests.conftest import missing
 from tests.fetch.helpers import Collector, quick
-from tests.support.origin import Origin, Status, Truncate
+from tests.support.fmp4 import make_fmp4
+from tests.support.origin import CloseDelimited, Origin, Status, Truncate
 
 KEY, KEY_2 = b"sixteen secrets!", bytes(range(16))
 IV = bytes.fromhex("000000000000a5a50000000000000001")
@@ -403,6 +410,25 @@ async def test_read_init_section_corrupt() -> None:
             section = InitSection(uri=origin.add("/init.mp4", body), key=key)
             with pytest.raises(CorruptMedia, match="init section"):
                 await read_init_section(fetcher, keys, section, 7, CAP)
+
+
+@pytest.mark.parametrize("times", [1, None])
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_read_init_section_closed_early(has_key: bool, times: int | None) -> None:
+    """A map that only the close ends, and ends too early, is a failed attempt."""
+    init = make_fmp4().init
+    async with Origin() as origin, Fetcher(quick()) as fetcher, KeyRing(fetcher) as keys:
+        key = Key(method="AES-128", uri=origin.add("/key", KEY), iv=IV) if has_key else None
+        uri = origin.add("/init.mp4", encrypted(init) if has_key else init, framing="close")
+        origin.fault("/init.mp4", CloseDelimited(cut_bytes=10), times=times)
+        section = InitSection(uri=uri, key=key)
+        if times is None:
+            with pytest.raises(SourceUnavailable, match="ended within"):
+                await read_init_section(fetcher, keys, section, 7, CAP)
+            assert len(origin.asked("/init.mp4")) == 3
+        else:
+            assert await read_init_section(fetcher, keys, section, 7, CAP) == init
+            assert len(origin.asked("/init.mp4")) == 2
 
 
 async def test_read_init_section_refusals() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from proxy.fetch.whole import Ending
+from proxy.fetch.whole import Ending, is_cut_map
 from tests.support.clips import make_clip
 from tests.support.fmp4 import make_fmp4
 
@@ -55,3 +55,24 @@ def test_is_cut_encrypted(first: bytes) -> None:
         ending = Ending(encrypted=True)
         ending.feed(data[:size])
         assert ending.is_cut == (not size or size % 16 > 0), size
+
+
+@pytest.mark.parametrize("kind", ["fmp4", "without ftyp", "ts", "encrypted"])
+def test_is_cut_map(kind: str) -> None:
+    """An init section is cut as long as its moov, a packet or a block is not complete."""
+    init = make_fmp4().init
+    data, step = {
+        "fmp4": (init, len(init)),
+        "without ftyp": (init[init.index(b"moov") - 4 :], len(init)),
+        "ts": (make_clip(seconds=1.0).data[: 3 * 188], 188),
+        "encrypted": (b"\0\0\0\x18moof" + bytes(56), 16),
+    }[kind]
+    assert not is_cut_map(data, encrypted=kind == "encrypted")
+    for size in range(len(data)):
+        cut = is_cut_map(data[:size], encrypted=kind == "encrypted")
+        assert cut == (size % step > 0 or not size), size
+
+
+def test_is_cut_map_unknown() -> None:
+    """Of what is neither boxes nor packets nothing is said."""
+    assert not is_cut_map(b"ID3 and then audio")

@@ -3,7 +3,7 @@
 import pytest
 
 from proxy.errors import CorruptMedia
-from proxy.media.chain import BoxChain
+from proxy.media.chain import BoxChain, is_init_section
 from tests.support.fmp4 import make_fmp4
 
 LARGE = b"\0\0\0\1mdat" + (26).to_bytes(8, "big") + bytes(10)  # a 64-bit size
@@ -33,3 +33,14 @@ def test_feed_no_box(head: bytes, step: int) -> None:
     """A size that no box in front of another has is an error."""
     with pytest.raises(CorruptMedia):
         fed(make_fmp4().segments[0] + head, step)
+
+
+def test_is_init_section() -> None:
+    """Whole boxes with a moov; cut anywhere, or with something behind, it is none."""
+    init = make_fmp4().init
+    assert is_init_section(init)
+    assert is_init_section(init + LARGE)
+    assert [cut for cut in range(len(init)) if is_init_section(init[:cut])] == []
+    assert not is_init_section(init + b"\0")
+    assert not is_init_section(init + bytes(8))
+    assert not is_init_section(make_fmp4().segments[0])
