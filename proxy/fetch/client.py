@@ -39,6 +39,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.errors import Forbidden, ProxyError, TooManyRedirects
+from proxy.fetch import connection
 from proxy.fetch.body import Body
 from proxy.fetch.decode import IDENTITY, Decoder
 from proxy.fetch.faults import FOREIGN, Unavailable, What, bad_status, too_large, translate
@@ -301,6 +302,7 @@ class Fetcher:
                 resolver=self._resolver,
                 socket_factory=self._socket if settings.proxy is None else None,
             )
+            connection.use(connector)
             self._lazy = aiohttp.ClientSession(
                 connector=connector,
                 headers={"User-Agent": settings.user_agent},

@@ -18,6 +18,7 @@ from proxy.hls.model import ByteRange
 
 __all__ = ["Part", "part_of", "range_header", "validator_of"]
 
+ETAG = re.compile(r'"[!#-~]*"')  # strong; ASCII, or it would not go out again as it came in
 CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/(?:([0-9]{1,19})|\*)")
 
 
@@ -89,7 +90,7 @@ def range_header(
 def validator_of(response: aiohttp.ClientResponse) -> str | None:
     """What If-Range may be given: only a strong validator (RFC 9110, 13.1.5 and 8.8.2.2)."""
     etag = response.headers.get("ETag", "").strip()
-    if etag.startswith('"') and etag.endswith('"') and len(etag) > 1:
+    if ETAG.fullmatch(etag):
         return etag
     modified, date = response.headers.get("Last-Modified"), response.headers.get("Date")
     if etag or modified is None or date is None:

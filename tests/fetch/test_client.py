@@ -572,6 +572,8 @@ async def test_open_continues_wrong(answer: bytes) -> None:
 @pytest.mark.parametrize(
     "headers",
     [
+        {"ETag": '"a\x01b"'},
+        {"ETag": '"a"b"'},
         {"Last-Modified": "yesterday"},
         {"Last-Modified": "Mon, 01 Jan 2999 00:00:00 GMT"},
         {"ETag": "unquoted"},

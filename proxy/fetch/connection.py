@@ -1,0 +1,80 @@
+"""The client's protocol, with three things that aiohttp 3.14 passes over.
+
+1. A body that only the close of the connection ends has failed where that close was a reset.  The
+   client takes any close for its end, and a short body for a whole one.
+2. What arrives on a connection that nothing was asked of is no answer: the connection is closed.
+   The client would read it as the answer to the next request that is made there, so that a server
+   which says too much once gives segments in each other's place from then on.
+3. Interim answers (1xx) are few.  The client reads any number of them without ever letting the
+   event loop go on, so that no deadline comes true and all other streams stand still.
+
+Installed by `use`, which sets an attribute that aiohttp does not promise: tests/fetch/
+test_connection.py sees it when that goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+
+__all__ = ["use"]
+
+MOST_INTERIM = 32  # 100 and 103 come once or twice; Go's client takes 5
+
+
+def use(connector: aiohttp.BaseConnector) -> None:
+    """Let the connections that `connector` makes from now on be of this kind."""
+    factory = functools.partial(_Connection, loop=asyncio.get_running_loop())
+    connector._factory = factory  # type: ignore[assignment] # noqa: SLF001 - no other way
+
+
+class _Connection(ResponseHandler):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._asked = False  # and the head of the answer has not come
+        self._interim = 0  # answers since then
+
+    def set_response_params(self, **params: Any) -> None:
+        """Called before each request is sent."""
+        self._asked, self._interim = True, 0
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        if data and not self._asked and (self._payload is None or self._payload.is_eof()):
+            self._drop()
+        else:
+            super().data_received(data)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Called for the head of each answer."""
+        if not self._asked:  # it came together with the end of the one before
+            self._drop()
+            return
+        code = data[0].code
+        if 100 <= code < 200 and code != 101:
+            self._interim += 1
+            if self._interim > MOST_INTERIM:
+                self._asked = False
+                self.set_exception(HttpProcessingError(message="too many interim answers"))
+                self._drop()
+                return
+        else:
+            self._asked = False
+        super().feed_data(data, size)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        payload = self._payload
+        if exc is not None and payload is not None and not payload.is_eof():
+            payload.set_exception(aiohttp.ClientPayloadError("the connection was reset"), exc)
+        super().connection_lost(exc)
+
+    def _drop(self) -> None:
+        """Close the connection; what came before of an answer can still be read."""
+        self.force_close()
+        if self.transport is not None:
+            self.transport.abort()
