@@ -219,18 +219,22 @@ async def test_workers_on_a_port_that_is_taken() -> None:
 # -- a worker dies ---------------------------------------------------------------------------------
 
 
-async def test_worker_that_dies_takes_only_its_own_streams(tmp_path: Path) -> None:
-    """Its client sees a cut and the other none; it is replaced, and the log says so."""
+@pytest.mark.parametrize(("version", "code"), [("--http1.1", 18), ("--http1.0", 56)])
+async def test_worker_that_dies_takes_only_its_own_streams(
+    tmp_path: Path, version: str, code: int
+) -> None:
+    """Its client sees a cut, over HTTP/1.0 too, and the other none; it is replaced, and the log
+    says so."""
     async with serving() as server:
         dying, other = server.workers
         survivor = await server.stream(other)
         async with server.only(dying):
             victim = asyncio.create_task(
-                curl("-N", "-o", str(tmp_path / "out"), server.address + server.target)
+                curl(version, "-N", "-o", str(tmp_path / "out"), server.address + server.target)
             )
             await until_written(tmp_path / "out")
         os.kill(dying, signal.SIGSEGV)
-        assert (await victim)[0] == 18  # partial file
+        assert (await victim)[0] == code  # partial file; reset
         server.workers[0] = await server.new_worker()
         await server.run.until_said(f"(pid:{dying}) was sent SIGSEGV")
         await server.run.until_said(f"worker {dying} took 1 streams with it")

@@ -5,8 +5,9 @@ What aiohttp does not do by itself, and is done here:
 2. A connection that does not finish its request head within `HEADER_TIMEOUT_S` is closed.
 3. A cut is a cut: over HTTP/1.1 the connection closes without the final chunk; over HTTP/1.0, where
    the end of the body *is* the close, it is reset (SO_LINGER 0), which nginx passes on and a plain
-   close is not.  A reset throws away what has not been taken yet, so it waits until all of it has;
-   over 1.1, where a proxy may hold some too, none is used.
+   close is not; so it is by the kernel, too, when this process dies.  A reset throws away what has
+   not been taken yet, so it waits until all of it has; over 1.1, where a proxy may hold some too,
+   none is used.
    A unix socket has no reset: there a stream is refused to HTTP/1.0 (`Request.abortable`).
 4. A client that takes nothing for `idle_client_s` is cut.  So that taking a little is seen as such,
    and so that the kernel does not hold megabytes for each slow client, its queue of what was not
@@ -57,6 +58,7 @@ UNSENT_BYTES = 128 * 1024  # in the kernel for one client; tcp(7) lets it grow t
 CLOSE_TIMEOUT_S = 1.0  # for short answers under way when the server closes; streams are cut before
 UNTAKEN_POLL_S = 0.01
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s
+_CLOSE = struct.pack("ii", 0, 0)
 
 
 class Server:
@@ -189,6 +191,7 @@ class _Handler:
             _end(task, body)
         idle_s = self._app.settings.idle_client_s
         try:
+            _on_close(request, _RESET)  # also should this process die
             await out.prepare(request)
             async for part in body:
                 for start in range(0, len(part), PIECE_BYTES):
@@ -197,6 +200,7 @@ class _Handler:
                         await out.write(piece)
             async with asyncio.timeout(idle_s):
                 await out.write_eof()
+            _on_close(request, _CLOSE)
         except StreamAborted:
             await body.aclose()  # nothing is held while the client takes what was written
             await _taken(request, patience_s=idle_s)
@@ -338,6 +342,17 @@ def _untaken_bytes(transport: asyncio.Transport | None) -> int:
     return int.from_bytes(answer, sys.byteorder)
 
 
+def _on_close(request: web.BaseRequest, how: bytes) -> None:
+    """Say what closing the connection of an HTTP/1.0 client does, whoever closes it.
+
+    To such a client the end of the connection is the end of the body.  The kernel closes what a
+    process that died has left, and does it politely where it was not told otherwise.
+    """
+    if request.version <= HttpVersion10 and request.transport is not None:
+        sock = request.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, how)
+
+
 def _cut(request: web.BaseRequest, *, patience_s: float) -> None:
     """Close the connection so that the client sees that the body is not whole.
 
@@ -347,9 +362,7 @@ def _cut(request: web.BaseRequest, *, patience_s: float) -> None:
     transport = request.transport
     if transport is None:
         return
-    if request.version <= HttpVersion10:
-        sock = transport.get_extra_info("socket")
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    if request.version <= HttpVersion10:  # it is a reset: see `_on_close`
         transport.abort()
     elif patience_s:
         asyncio.get_running_loop().call_later(patience_s, transport.abort)
