@@ -17,6 +17,7 @@ from tests.support.client import TIMEOUT_S, Conversation, ask, stream_target
 from tests.support.clips import hls, make_clip
 from tests.support.faults import Status, Truncate
 from tests.support.fidelity import assert_faithful
+from tests.support.fmp4 import make_fmp4
 from tests.support.origin import Gate, Origin
 from tests.support.served import LOOPBACK, Running, curl, running
 from tests.support.tls import Authority
@@ -64,13 +65,16 @@ async def test_serve_tells_its_libraries() -> None:
         assert "FFmpeg" in await run.until_said("PyAV")
         playlist = '#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI="i"\n#EXTINF:2,\ns\n'
         origin.add("/media.m3u8", (playlist + "#EXT-X-ENDLIST\n").encode())
-        origin.add("/i", b"\x00\x00\x00\x10ftypisom\0\0\0\0")
-        origin.add("/s", b"\x00\x00\x00\x20mdat" + bytes(24))
+        source = make_fmp4()
+        place = source.segments[0].index(b"tfhd") + 8
+        of_no_track = source.segments[0][:place] + b"\0\0\0\x63" + source.segments[0][place + 4 :]
+        origin.add("/i", source.init)
+        origin.add("/s", of_no_track)
         reply = await ask(address, stream_target(origin.at("/media.m3u8")))
         assert reply.json()["code"] == "corrupt_media"
-        assert "moov atom not found" not in reply.body.decode()
-        assert "WARNING proxy.media.libav " in await run.until_said("moov atom not found")
-        assert "moov atom not found" in await run.until_said("outcome=corrupt_media")
+        assert "error reading header" not in reply.body.decode()
+        assert "WARNING proxy.media.libav " in await run.until_said("error reading header")
+        assert "error reading header" in await run.until_said("outcome=corrupt_media")
         told = [line for line in run.said if "update PyAV" in line]
         assert len(told) == (libav.warning() is not None)
 

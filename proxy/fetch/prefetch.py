@@ -33,7 +33,7 @@ from proxy.errors import (
 from proxy.fetch.client import Fetcher
 from proxy.fetch.events import FetchEvent
 from proxy.fetch.renewal import Renewal
-from proxy.fetch.transfer import Transfer
+from proxy.fetch.transfer import Habits, Transfer
 from proxy.hls.model import Segment
 
 __all__ = ["Prefetcher", "Sink"]
@@ -110,6 +110,7 @@ class Prefetcher:
         self._skip_lost = skip_lost
         self._renewal = renewal
         self._on_event = on_event
+        self._habits = Habits()
         self._line: deque[_Place] = deque()
         self._buffered_bytes = 0
         self._guess_bytes = self._settings.guessed_segment_bytes  # of a length that is unknown
@@ -273,6 +274,7 @@ class Prefetcher:
             on_length=partial(self._learn_length, place),
             tell=self._tell,
             renewal=self._renewal,
+            habits=self._habits,
         )
         try:
             await transfer.run()
@@ -283,7 +285,7 @@ class Prefetcher:
         except _SinkFailed as failed:
             place.error = failed.error
         except Exception as error:  # noqa: BLE001 - raised by `deliver`, in its turn
-            place.error = error
+            place.error = error.with_traceback(None)  # frames and what they hold wait in no cycle
             place.lost = isinstance(error, _LOST)
         finally:
             place.fetched = True

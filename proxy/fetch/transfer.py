@@ -7,6 +7,10 @@ second answer is the first one's resource, the segment has failed; only if nothi
 yet may it begin afresh.  An announced length that was too large is no loss: a 416 to the request
 for the rest that names what has come as the size (RFC 9110 section 15.5.17) proves that it is all.
 
+A body without a length that ends within a packet may have been cut by a cache in between, which
+ended it politely (nginx does, towards HTTP/1.0 origins).  It is asked for once more, and believed
+when it ends there again: some packagers cut across packets.
+
 A refusal may mean that the address has expired: then the playlist is asked for another one, once,
 and again only after something has come.
 """
@@ -16,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from proxy.errors import ProxyError
 from proxy.fetch.body import Body
@@ -33,7 +38,7 @@ from proxy.fetch.retry import is_retryable, retrying
 from proxy.fetch.whole import Ending
 from proxy.hls.model import Segment
 
-__all__ = ["Transfer"]
+__all__ = ["Habits", "Transfer"]
 
 # An attempt that brought this much was no failure of the origin's to be counted: a connection that
 # stood still for a slow client is closed by most servers after a minute.
@@ -45,13 +50,21 @@ LATE_STATUSES = frozenset({401, 403, 404, 410})
 RANGE_NOT_SATISFIABLE = 416  # RFC 9110 section 15.5.17
 
 
+@dataclass(slots=True, kw_only=True)
+class Habits:
+    """What the transfers of one stream have learnt of its origin."""
+
+    cuts_packets: bool = False  # its segments end within packets, and are whole
+
+
 class Transfer:
     """Fetches one segment, by one `run`.
 
     `take` gets each new chunk; awaiting it is backpressure, and its errors end the run as they are
     (they must not be errors of an attempt).  `forget` takes back what was taken, or says that some
     of it has left already (`False`).  `patient` says whether an origin that refuses is asked again.
-    `renewal` knows the newest address; `None`: there is only the one.
+    `renewal` knows the newest address; `None`: there is only the one.  `habits` is what the stream
+    has learnt of its origin.
     """
 
     def __init__(
@@ -65,6 +78,7 @@ class Transfer:
         on_length: Callable[[int], None],
         tell: Callable[[FetchEvent], None],
         renewal: Renewal | None = None,
+        habits: Habits | None = None,
     ) -> None:
         self._fetcher = fetcher
         self._segment = segment
@@ -85,6 +99,8 @@ class Transfer:
         self._failures = 0  # in a row without progress
         self._ttfb_s = 0.0
         self._closed_early = False
+        self._habits = habits or Habits()
+        self._doubted_bytes: int | None = None  # what came when it seemed to be cut
         self._moved = False  # to another place, since the validator was given
 
     async def run(self) -> None:
@@ -230,6 +246,12 @@ class Transfer:
         """The whole came again: read over what is known, and make sure that it is the same."""
         if self._digest is None and (self._validator is None or body.validator != self._validator):
             raise _changed()
+        # A length that was wrong is no loss where all of the true one has come; any other change of
+        # it is, since one of the two answers is short.
+        if self.total_bytes is not None and body.total not in {
+            None, self.total_bytes, self.received_bytes,
+        }:  # fmt: skip
+            raise Unavailable("segment: its length changed between two attempts")
         digest = hashlib.blake2b()
         left_bytes = self.received_bytes
         chunk = b""
@@ -243,9 +265,14 @@ class Transfer:
                 digest.update(known)
         if self._digest is not None and digest.digest() != self._digest.digest():
             raise _changed()
+        chunk = chunk or await body.read()
         self._moved = False
-        self._validator, self.total_bytes = body.validator, body.total
-        return chunk or await body.read()
+        self._validator = body.validator
+        if body.total is not None or self.total_bytes is None:
+            self.total_bytes = body.total
+        elif not chunk and body.framing != "close":
+            self.total_bytes = self.received_bytes  # the length was wrong: twice, this was all
+        return chunk
 
     def _start_again(self) -> None:
         """Forget all of it; what has left us cannot be taken back."""
@@ -261,8 +288,15 @@ class Transfer:
         if self.total_bytes is not None and self.received_bytes != self.total_bytes:
             raise Unavailable(f"segment: {self.received_bytes} of {self.total_bytes} bytes came")
         self._closed_early = body.framing == "close" and self.total_bytes is None
-        if self._closed_early and self._ending.is_cut:
+        if not self._ending.is_cut:
+            return
+        if self._closed_early:
             raise Unavailable("segment: the connection ended within a packet, a box or a block")
+        if self._doubted_bytes == self.received_bytes:
+            self._habits.cuts_packets = True
+        elif self.total_bytes is None and not self._habits.cuts_packets:
+            self._doubted_bytes = self.received_bytes
+            raise Unavailable("segment: it ends within a packet, a box or a block")
 
     # -- retries -----------------------------------------------------------------------------------
 

@@ -349,12 +349,8 @@ SLOW = [Stall(70_000), Stall(), Trickle(after_bytes=70_000, every_s=0.02)]
 )
 async def test_deliver_heals(fault: Fault, validator: str) -> None:
     """A fault that heals within the attempts leaves the bytes as they are at the origin."""
-    settings = quick(
-        segment_attempts=4,
-        read_timeout_s=0.1,
-        min_rate_window_s=0.1,
-        min_rate_grace_s=0.0,
-    )
+    slow = {"read_timeout_s": 0.1, "min_rate_window_s": 0.1, "min_rate_grace_s": 0.0}
+    settings = quick(segment_attempts=4, **(slow if fault in SLOW else {}))
     async with Origin() as origin, Fetcher(settings) as fetcher:
         urls = serve(origin, validator=validator)
         for number in (0, 1, 3):
@@ -390,6 +386,62 @@ async def test_deliver_starts_again_without_validator() -> None:
         await prefetcher(fetcher).deliver(source(url), sink)
         assert sink.body == BODIES[0]
         assert ["range" in request.headers for request in origin.requests] == [False, False]
+
+
+def whole(size_bytes: int) -> Raw:
+    """An answer that names a length and has as many bytes."""
+    head = f"HTTP/1.1 200 OK\r\nContent-Length: {size_bytes}\r\n\r\n"
+    return Raw(head.encode() + BODIES[0][:size_bytes])
+
+
+@pytest.mark.parametrize("times", [1, None])
+async def test_deliver_shorter_when_it_comes_again(times: int | None) -> None:
+    """Of two answers with different lengths one is short: neither is taken for the whole."""
+    async with Origin() as origin, Fetcher(quick()) as fetcher, asyncio.timeout(10):
+        url = origin.add("/0.ts", BODIES[0], validator="none")
+        origin.fault("/0.ts", Truncate(70_000), times=1)
+        origin.fault("/0.ts", whole(90_000), times=times)
+        sink = Collector()
+        if times is None:
+            with pytest.raises(SourceUnavailable, match="length"):
+                await prefetcher(fetcher).deliver(source(url), sink)
+        else:
+            await prefetcher(fetcher).deliver(source(url), sink)
+            assert sink.body == BODIES[0]
+
+
+def chunked(body: bytes) -> Raw:
+    """An answer without a length that ends as it should."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return Raw(head + f"{len(body):x}\r\n".encode() + body + b"\r\n0\r\n\r\n")
+
+
+@pytest.mark.parametrize("validator", ["etag", "none"])
+async def test_deliver_cut_by_a_cache(validator: str) -> None:
+    """A body that somebody in between ended politely within a packet is asked for once more."""
+    body = (b"\x47" + bytes(187)) * 500
+    async with Origin() as origin, Fetcher(quick()) as fetcher, asyncio.timeout(10):
+        url = origin.add("/0.ts", body, framing="chunked", validator=validator)  # type: ignore[arg-type]
+        origin.fault("/0.ts", chunked(body[:70_001]), times=1)
+        sink = Collector()
+        await prefetcher(fetcher).deliver(source(url), sink)
+        assert sink.body == body
+
+
+@pytest.mark.parametrize("validator", ["etag", "none"])
+async def test_deliver_cut_by_the_packager(validator: str) -> None:
+    """Segments that end within a packet each time are whole; that is learnt once."""
+    bodies = [(b"\x47" + bytes(187)) * 500 + b"\x47", (b"\x47" + bytes(187)) * 500 + b"\x47"]
+    async with Origin() as origin, Fetcher(quick()) as fetcher, asyncio.timeout(10):
+        urls = [
+            origin.add(f"/{number}.ts", body, framing="chunked", validator=validator)  # type: ignore[arg-type]
+            for number, body in enumerate(bodies)
+        ]
+        sink = Collector()
+        await prefetcher(fetcher, wide=False).deliver(source(*urls), sink)
+        assert sink.body == b"".join(bodies)
+        asked = [request.path for request in origin.requests]
+        assert asked == ["/0.ts", "/0.ts", "/1.ts"]
 
 
 def rest(etag: str, size_bytes: int) -> Raw:
