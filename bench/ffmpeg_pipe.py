@@ -11,50 +11,49 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import DEVNULL, PIPE
 
 from aiohttp import web
+
+from bench.service import serve_stream
 
 COPY_BYTES = 64 * 1024
 
 
-async def main() -> None:
+async def piped(request: web.Request, *command: str, content_type: str) -> web.StreamResponse:
+    """Answer with what a command prints; it is killed when the client leaves."""
+    process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=PIPE)
+    assert process.stdout is not None
+    response = web.StreamResponse(headers={"Content-Type": content_type})
+    response.enable_chunked_encoding()
+    try:
+        await response.prepare(request)
+        while chunk := await process.stdout.read(COPY_BYTES):
+            await response.write(chunk)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    return response
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--movflags", choices=["empty_moov", "delay_moov"], required=True)
     options = parser.parse_args()
 
     async def stream(request: web.Request) -> web.StreamResponse:
-        process = await asyncio.create_subprocess_exec(
+        return await piped(
+            request,
             "ffmpeg", "-nostdin", "-v", "error", "-i", request.query["url"],
             "-c", "copy", "-bsf:a", "aac_adtstoasc",
             "-movflags", f"frag_keyframe+{options.movflags}+default_base_moof",
             "-f", "mp4", "pipe:1",
-            stdout=PIPE,
+            content_type="video/mp4",
         )  # fmt: skip
-        assert process.stdout is not None
-        response = web.StreamResponse(headers={"Content-Type": "video/mp4"})
-        response.enable_chunked_encoding()
-        try:
-            await response.prepare(request)
-            while chunk := await process.stdout.read(COPY_BYTES):
-                await response.write(chunk)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-        return response
 
-    app = web.Application()
-    app.router.add_get("/stream", stream)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(json.dumps({"port": runner.addresses[0][1]}), flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await runner.cleanup()
+    serve_stream(stream)
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -1,78 +1,136 @@
-"""The origin of the measurements: a process of its own that serves the demo clip over loopback.
+"""The origin of the measurements: a process of its own that serves a clip over loopback.
 
-    python -m bench.origin --delay-ms 20 --rate-mbit 50
+    python -m bench.origin --clip FOLDER --delay-ms 20 --rate-mbit 50
 
-prints one line of JSON with its port, and ends with its standard input.  Every answer waits for the
-delay (a round trip), every connection has the rate.  `/counts` tells the requests per path.
+prints one line of JSON with its port, and ends with its standard input.  It answers on all of
+127.0.0.0/8, so that a host of its own for each run makes cold connections.
+
+* Every answer waits for the delay (a round trip), the first one of a connection twice (TCP's own).
+* Every connection has the rate; below `/s/NAME/` all connections together have it, so that the
+  origin sets the pace of a stream, however many requests it is fetched with.
+* Below `/live/NAME/` the media playlists are live: a window of six segments, which begins to move
+  when NAME is first asked for.
+* Below `/one/` the media playlists hold one segment: a stream that is soon over.
+* Below `/head/` a segment ends behind its first picture and its first audio frame.
+* `/counts` tells the requests and the bytes per path since it was last asked.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
-from collections import Counter
+import time
+from collections import defaultdict
+from pathlib import Path
+from weakref import WeakSet
 
 from aiohttp import web
 
-from proxy.demo import clip
+from bench import clip
+from bench.live import live_playlist, one_segment
+from bench.service import run, serve_until_told
 
 CHUNK_BYTES = 16 * 1024
+TYPES = {".m3u8": "application/vnd.apple.mpegurl", ".ts": "video/mp2t"}
+
+
+class Pace:
+    """Gives out the time at which so many bytes more may have been sent."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._rate = bytes_per_s
+        self._free_s = 0.0  # the clock's time when all that was promised is sent
+
+    async def wait(self, size: int) -> None:
+        if self._rate:
+            now_s = time.monotonic()
+            self._free_s = max(self._free_s, now_s) + size / self._rate
+            await asyncio.sleep(self._free_s - now_s)
 
 
 class Origin:
     """Serves files from memory, slowly."""
 
-    def __init__(self, files: dict[str, bytes], *, delay_s: float, rate_bytes_per_s: float) -> None:
+    def __init__(self, files: dict[str, bytes], *, delay_s: float, bytes_per_s: float) -> None:
         self._files = files
         self._delay_s = delay_s
-        self._rate = rate_bytes_per_s
-        self._counts: Counter[str] = Counter()
+        self._rate = bytes_per_s
+        self._counts: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        self._known: WeakSet[asyncio.Transport] = WeakSet()
+        self._paces: dict[str, Pace] = {}
+        self._live: dict[str, float] = {}  # when each was first asked for
 
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.path.lstrip("/")
         if path == "counts":
-            counts, self._counts = self._counts, Counter()
+            counts = {k: {"requests": v[0], "bytes": v[1]} for k, v in self._counts.items()}
+            self._counts.clear()
             return web.json_response(counts)
-        body = self._files.get(path)
+        pace, body = self._pace(path), self._body(path)
         if body is None:
             return web.Response(status=404)
-        self._counts[path] += 1
-        await asyncio.sleep(self._delay_s)
-        kind = "application/vnd.apple.mpegurl" if path.endswith("m3u8") else "video/mp2t"
-        response = web.StreamResponse(headers={"Content-Type": kind})
+        count = self._counts[path]
+        count[0] += 1
+        await asyncio.sleep(self._delay(request))
+        response = web.StreamResponse(headers={"Content-Type": TYPES[Path(path).suffix]})
         response.content_length = len(body)
         await response.prepare(request)
-        loop = asyncio.get_running_loop()
-        began_s = loop.time()
-        for start in range(0, len(body), CHUNK_BYTES):
-            await response.write(body[start : start + CHUNK_BYTES])
-            if self._rate:
-                due_s = began_s + min(start + CHUNK_BYTES, len(body)) / self._rate
-                await asyncio.sleep(max(due_s - loop.time(), 0))
+        step = CHUNK_BYTES if self._rate else len(body)
+        for start in range(0, len(body), step):
+            part = body[start : start + step]
+            await pace.wait(len(part))
+            await response.write(part)
+            count[1] += len(part)
         return response
 
+    def _delay(self, request: web.BaseRequest) -> float:
+        transport = request.transport
+        if transport is None or transport in self._known:
+            return self._delay_s
+        self._known.add(transport)
+        return 2 * self._delay_s
 
-async def main() -> None:
+    def _pace(self, path: str) -> Pace:
+        if path.startswith("s/"):
+            return self._paces.setdefault(path.split("/")[1], Pace(self._rate))
+        return Pace(self._rate)
+
+    def _body(self, path: str) -> bytes | None:
+        first, _, rest = path.partition("/")
+        if first == "one":
+            whole = self._files.get(rest)
+            return one_segment(whole) if whole and rest.endswith("/index.m3u8") else whole
+        if first == "head":
+            segment = self._files.get(rest)
+            return segment and segment[: clip.first_bytes(segment)]
+        if first not in {"s", "live"}:
+            return self._files.get(path)
+        name, _, rest = rest.partition("/")
+        body = self._files.get(rest)
+        if first == "live" and body is not None and rest.endswith("/index.m3u8"):
+            began_s = self._live.setdefault(name, time.monotonic())
+            return live_playlist(body, time.monotonic() - began_s)
+        return body
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clip", type=Path, required=True)
     parser.add_argument("--delay-ms", type=float, default=20)
     parser.add_argument("--rate-mbit", type=float, default=50, help="per connection; 0: unlimited")
-    parser.add_argument("--seconds", type=int, default=30)
     options = parser.parse_args()
-    made = clip.make(options.seconds)
     origin = Origin(
-        dict(made.files),
+        clip.load(options.clip).files,
         delay_s=options.delay_ms / 1000,
-        rate_bytes_per_s=options.rate_mbit * 1e6 / 8,
+        bytes_per_s=options.rate_mbit * 1e6 / 8,
     )
-    runner = web.ServerRunner(web.Server(origin.serve))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    print(json.dumps({"port": runner.addresses[0][1]}), flush=True)
-    await asyncio.to_thread(sys.stdin.read)
-    await runner.cleanup()
+
+    async def serve() -> None:
+        server = web.Server(origin.serve, access_log=None)
+        await serve_until_told(web.ServerRunner(server), "0.0.0.0")
+
+    run(serve())
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -1,138 +1,160 @@
 """How long until the first byte, and until the first whole fragment?
 
-    python -m bench.ttff [--runs 7] [--delay-ms 20] [--rate-mbit 50] [--json FILE]
+    python -m bench.ttff [--runs 7] [--full]
 
-From a multivariant playlist with three variants, and from a media playlist.  The contenders take
-turns, so that what else the machine does hits them alike.
+From a multivariant playlist with three variants, from a media playlist, and live; on connections to
+the origin that are new (a host of its own for each run) and on used ones.  Beside it the limit: a
+bare client that makes the same requests, one after the other, until the first picture and the first
+audio frame have arrived.  The contenders take turns, so that what else the machine does hits them
+alike.  The buffered way is asked only a few times; it takes a whole download.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
-import platform
-import statistics
-import sys
-import time
-from collections.abc import Sequence
+import itertools
+import subprocess
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
+from dataclasses import dataclass, field
 
-import aiohttp
+from bench import clip as clips
+from bench.client import Bare, Began, begin, whole
+from bench.contenders import Origin, Serving, origin, serving
+from bench.live import WINDOW
+from bench.options import Options, alone
+from bench.results import Case, Result
 
-from bench.contenders import Contender, address, ffmpeg_pipe, process, remuxd, said_port, serving
-from proxy.demo import clip
-
-TIMEOUT_S = 30
-
-
-def first_fragment_size(data: bytes | bytearray) -> int | None:
-    """Return how many bytes lead to the end of the first whole `moof` and `mdat`."""
-    place, seen = 0, False
-    while place + 8 <= len(data):
-        size, kind = int.from_bytes(data[place : place + 4], "big"), data[place + 4 : place + 8]
-        place += size
-        seen = seen or kind == b"moof"
-        if kind == b"mdat" and seen:
-            return place if place <= len(data) else None
-    return None
+SHOWN = ("first_byte_ms", "first_fragment_ms")
+LIMIT = "limit"
+CURL = "limit, by curl"
+SOURCES = ("master", "media", "live")
+NETWORKS = tuple(itertools.product((0, 20, 80), (8, 50, 0)))  # delay in ms, Mbit/s (0: unlimited)
+USUAL = ((20, 50),)
+WAITING_RUNS = 2  # of those who take a whole download
+LIVE_EDGE = -3  # how far from the end of a live playlist one begins (RFC 8216, 6.3.3)
 
 
-async def measure(url: str) -> tuple[float, float]:
-    """Return the seconds to the first byte of the body and to the first whole fragment."""
-    began_s = time.perf_counter()
-    first_byte_s = 0.0
-    data = bytearray()
-    # A connection of its own for each run, as a player would make one.
-    async with (
-        asyncio.timeout(TIMEOUT_S),
-        aiohttp.ClientSession(auto_decompress=False) as session,
-        session.get(url) as response,
-    ):
-        response.raise_for_status()
-        async for chunk in response.content.iter_any():
-            first_byte_s = first_byte_s or time.perf_counter() - began_s
-            data += chunk
-            if first_fragment_size(data) is not None:
-                return first_byte_s, time.perf_counter() - began_s
-    raise RuntimeError("the stream ended before its first fragment")
+@dataclass(slots=True)
+class Hosts:
+    """Gives out addresses of loopback that nobody has connected to yet."""
+
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(256))
+
+    def new(self) -> str:
+        number = next(self._numbers)
+        return f"127.0.{number // 256}.{number % 256}"
 
 
-def summary(values: Sequence[float]) -> dict[str, float]:
-    ordered = sorted(values)
-    p95 = ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))]
-    return {"median_ms": statistics.median(ordered) * 1000, "p95_ms": p95 * 1000}
-
-
-async def run(options: argparse.Namespace) -> dict[str, object]:
-    contenders: list[Contender] = [
-        remuxd(),
-        ffmpeg_pipe("empty_moov"),
-        ffmpeg_pipe("delay_moov"),
-    ]
-    origin = (
-        sys.executable, "-m", "bench.origin",
-        "--delay-ms", str(options.delay_ms), "--rate-mbit", str(options.rate_mbit),
-    )  # fmt: skip
-    results: dict[str, dict[str, object]] = {}
-    async with AsyncExitStack() as stack:
-        port = await said_port(await stack.enter_async_context(process(origin)))
-        ports = {c.name: await stack.enter_async_context(serving(c)) for c in contenders}
-        for question, path in (
-            ("multivariant", clip.MASTER),
-            ("media", f"{clip.VARIANTS[0].name}/index.m3u8"),
-        ):
-            source = f"http://127.0.0.1:{port}/{path}"
-            times: dict[str, list[tuple[float, float]]] = {c.name: [] for c in contenders}
-            for turn in range(options.runs + 1):
-                for name, all_taken in times.items():
-                    taken = await measure(address(ports[name], source))
-                    if turn:  # the first turn warms everybody up
-                        all_taken.append(taken)
-            results[question] = {
-                name: {
-                    "first_byte": summary([first for first, _ in taken]),
-                    "first_fragment": summary([fragment for _, fragment in taken]),
+async def run(options: Options) -> Result:
+    result = Result(question="ttff")
+    hosts = Hosts()
+    for delay_ms, rate_mbit in NETWORKS if options.full else USUAL:
+        async with AsyncExitStack() as stack:
+            source = await stack.enter_async_context(
+                origin(options.folder, delay_ms=delay_ms, rate_mbit=rate_mbit)
+            )
+            servers = [await stack.enter_async_context(serving(c)) for c in options.contenders]
+            for kind, connections in itertools.product(SOURCES, ("cold", "warm")):
+                case: dict[str, str | float | int] = {
+                    "source": kind,
+                    "connections": connections,
+                    "delay_ms": delay_ms,
+                    "rate_mbit": rate_mbit,
                 }
-                for name, taken in times.items()
-            }
-    return {
-        "question": "time to first byte and first fragment",
-        "runs": options.runs,
-        "delay_ms": options.delay_ms,
-        "rate_mbit": options.rate_mbit,
-        "machine": platform.platform(),
-        "python": platform.python_version(),
-        "results": results,
-    }
+                rounds = _Rounds(
+                    clip=clips.load(options.folder), origin=source, hosts=hosts, case=case
+                )
+                # The first turn warms everybody up.
+                await rounds.turn(_asked(servers, case, 0), Result(question="none"))
+                for turn in range(options.runs):
+                    await rounds.turn(_asked(servers, case, turn), result)
+    return result
 
 
-def show(report: dict[str, object]) -> None:
-    results = report["results"]
-    assert isinstance(results, dict)
-    for question, by_name in results.items():
-        print(f"\n{question} playlist ({report['delay_ms']} ms, {report['rate_mbit']} Mbit/s)")
-        print(f"{'':24}{'first byte':>14}{'first fragment':>18}{'ratio':>8}")
-        pipes = [v["first_fragment"]["median_ms"] for n, v in by_name.items() if n != "remuxd"]
-        for name, values in by_name.items():
-            fragment = values["first_fragment"]["median_ms"]
-            first = values["first_byte"]["median_ms"]
-            print(f"{name:24}{first:11.1f} ms{fragment:15.1f} ms{fragment / min(pipes):8.2f}")
+def _asked(servers: list[Serving], case: Case, turn: int) -> list[Serving]:
+    """Return who is asked: who answers at last is not asked often, nor for what never ends."""
+    able = case["connections"] == "cold" and case["source"] != "live" and turn < WAITING_RUNS
+    return [server for server in servers if able or not server.contender.waits]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--delay-ms", type=float, default=20)
-    parser.add_argument("--rate-mbit", type=float, default=50, help="per connection; 0: unlimited")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    report = asyncio.run(run(options))
-    show(report)
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rounds:
+    """The turns of one case."""
+
+    clip: clips.Clip
+    origin: Origin
+    hosts: Hosts
+    case: Case
+
+    async def turn(self, servers: list[Serving], result: Result) -> None:
+        """Ask everybody once, and take the limit."""
+        for server in servers:
+            began = await asyncio.to_thread(self._begin, server)
+            result.add(
+                server.contender.name,
+                self.case,
+                first_byte_ms=began.first_byte_s * 1000,
+                first_fragment_ms=began.first_fragment_s * 1000,
+            )
+        limit_s = await asyncio.to_thread(self._limit)
+        result.add(LIMIT, self.case, first_fragment_ms=limit_s * 1000)
+        if self.case["source"] == "master" and not self._warm:
+            curl_s = await asyncio.to_thread(_curl, self.origin, self.hosts.new())
+            if curl_s is not None:
+                result.add(CURL, self.case, first_fragment_ms=curl_s * 1000)
+
+    @property
+    def _warm(self) -> bool:
+        return self.case["connections"] == "warm"
+
+    @property
+    def _place(self) -> int:
+        return LIVE_EDGE if self.case["source"] == "live" else 0
+
+    @property
+    def _needed(self) -> int:
+        paths = self.clip.segments()
+        if self.case["source"] == "live":
+            paths = paths[:WINDOW]
+        return clips.first_bytes(self.clip.files[paths[self._place]])
+
+    def _begin(self, server: Serving) -> Began:
+        host = self.hosts.new()
+        if self._warm:
+            whole(server, self.origin.url(f"one/{clips.MEDIA}", host=host))
+        # What has been waited for to the end is all there at its first byte.
+        needed = 1 if server.contender.waits else self._needed
+        return begin(server, _address(self.origin, self.case, host), source_bytes=needed)
+
+    def _limit(self) -> float:
+        address = _address(self.origin, self.case, self.hosts.new())
+        return Bare(address).begin(
+            address, source_bytes=self._needed, segment=self._place, warm=self._warm
+        )
+
+
+def _address(source: Origin, case: Case, host: str) -> str:
+    path = {
+        "master": clips.MASTER,
+        "media": clips.MEDIA,
+        # A name of its own, so that each begins at the same place of the live playlist.
+        "live": f"live/{host}/{clips.MEDIA}",
+    }[str(case["source"])]
+    return source.url(path, host=host)
+
+
+def _curl(source: Origin, host: str) -> float | None:
+    """Return what curl takes for the limit's requests from a master; None without curl."""
+    command = ["curl", "-s", "-w", "%{time_total}\n"]
+    for path in (clips.MASTER, clips.MEDIA, f"head/{clips.BEST}/000.ts"):
+        command += ["-o", "/dev/null", source.url(path, host=host)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (FileNotFoundError, subprocess.CalledProcessError):
+        return None
+    return sum(map(float, done.stdout.split()))
 
 
 if __name__ == "__main__":
-    main()
+    alone(run, __doc__, SHOWN)

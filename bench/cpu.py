@@ -1,0 +1,75 @@
+"""How many milliseconds of CPU does a delivered megabyte cost?
+
+    python -m bench.cpu [--streams 50] [--runs 3]
+
+At many paced streams, and for one stream at full speed.  All processes count, those that have ended
+too, user and system time; what the origin and the clients cost does not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+
+from bench import clip as clips
+from bench import paced, tree
+from bench.client import whole
+from bench.contenders import origin, serving
+from bench.options import Options, alone
+from bench.results import Result
+
+SHOWN = ("cpu_ms_per_mb", "cores", "late_s")
+GRID = (1, 10, 50, 100)
+MB = 1e6
+
+
+async def run(options: Options) -> Result:
+    found = await paced.collect(
+        options.folder,
+        options.contenders,
+        streams=GRID if options.full else options.streams,
+        runs=options.runs,
+        window_s=options.window_s,
+    )
+    result = summarise(found)
+    await full_speed(options, result)
+    return result
+
+
+def summarise(found: Sequence[paced.Paced]) -> Result:
+    """Answer from runs that have been made."""
+    result = Result(question="cpu")
+    for one in found:
+        result.add(
+            one.contender,
+            {"pace": one.pace, "streams": one.streams},
+            cpu_ms_per_mb=one.cpu_s * 1000 / (one.delivered_bytes / MB),
+            cores=one.cpu_s / one.window_s,
+            delivered_mbit_per_s=one.delivered_bytes * 8 / one.window_s / MB,
+            late_s=one.late_s,
+        )
+    return result
+
+
+async def full_speed(options: Options, result: Result) -> None:
+    """Add what one whole stream costs when nobody slows it down."""
+    async with AsyncExitStack() as stack:
+        source = await stack.enter_async_context(origin(options.folder, delay_ms=0, rate_mbit=0))
+        servers = [await stack.enter_async_context(serving(c)) for c in options.contenders]
+        for server in servers:
+            await asyncio.to_thread(whole, server, source.url(f"one/{clips.MEDIA}"))
+        for _ in range(options.runs):
+            for server in servers:
+                before_s = tree.cpu_s(server.pid)
+                _, size = await asyncio.to_thread(whole, server, source.url(clips.MEDIA))
+                used_s = tree.cpu_s(server.pid) - before_s
+                result.add(
+                    server.contender.name,
+                    {"pace": "none", "streams": 1},
+                    cpu_ms_per_mb=used_s * 1000 / (size / MB),
+                )
+
+
+if __name__ == "__main__":
+    alone(run, __doc__, SHOWN)
