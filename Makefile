@@ -2,7 +2,9 @@
 #   make run [ARGS=--once]   the demo: an origin, the proxy, one stream fetched and judged
 #   make test [ARGS=...]     the tests
 #   make check               format, lint, types
-#   make bench               the measurements
+#   make bench               the measurements, and their report in bench/RESULTS.md: a quarter of an hour
+#   make bench-quick         the same in three minutes, to see that it works
+#   make bench-full          the whole grid: hours
 #   make soak                the tests that run for minutes
 #   make fuzz [ARGS="--cases 2000 --seed 7"]   damaged clips through the remux, until it is stopped
 #   make clean               forget all of it
@@ -14,7 +16,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: run test check bench soak fuzz clean
+.PHONY: run test check bench bench-quick bench-full soak fuzz clean
 
 run: $(VENV)/.run
 	$(BIN)/remuxd demo $(ARGS)
@@ -28,7 +30,13 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 
 bench: $(VENV)/.dev
-	$(BIN)/python -m bench.ttff $(ARGS)
+	$(BIN)/python -m bench $(ARGS)
+
+bench-quick: $(VENV)/.dev
+	$(BIN)/python -m bench --quick $(ARGS)
+
+bench-full: $(VENV)/.dev
+	$(BIN)/python -m bench --full $(ARGS)
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)

@@ -48,6 +48,8 @@ class Paced:
     pss_bytes: int  # of the tree, median within the window
     rss_bytes: int
     after_pss_bytes: int  # some time after the streams have ended
+    start_cpu_s: float  # from the first request until the window
+    start_bytes: int  # delivered until then
     cpu_s: float  # within the window
     delivered_bytes: int
     window_s: float
@@ -98,6 +100,7 @@ async def run_once(
             source = await stack.enter_async_context(
                 origin(folder, delay_ms=0, rate_mbit=rate_mbit)
             )
+        start_cpu_s = tree.cpu_s(server.pid)
         client_rate = bytes_per_s if pace == "client" else 0.0
         load = Load(server, _sources(source, streams), bytes_per_s=client_rate)
         with load:
@@ -117,6 +120,8 @@ async def run_once(
             pss_bytes=round(median([memory.pss_bytes for memory in seen])),
             rss_bytes=round(median([memory.rss_bytes for memory in seen])),
             after_pss_bytes=tree.memory(server.pid).pss_bytes,
+            start_cpu_s=cpu_before_s - start_cpu_s,
+            start_bytes=before.bytes,
             cpu_s=cpu_after_s - cpu_before_s,
             delivered_bytes=after.bytes - before.bytes,
             window_s=after.at_s - before.at_s,

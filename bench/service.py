@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
@@ -49,6 +50,8 @@ async def serve_until_told(
     runner: web.AppRunner | web.ServerRunner, host: str = "127.0.0.1"
 ) -> None:
     """Print the port as a line of JSON, and serve until the standard input ends."""
+    # Clients leave in the middle all the time here.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)
     await runner.setup()
     await web.TCPSite(runner, host, 0, shutdown_timeout=0.1, backlog=1024).start()
     print(json.dumps({"port": runner.addresses[0][1]}), flush=True)

@@ -1,0 +1,72 @@
+"""Ask all questions, one after the other, and write the report.
+
+    python -m bench [--quick | --full] [--out FOLDER]
+
+Without an option it measures what the promised figures need, in a quarter of an hour; `--quick`
+sees in three minutes that everything works; `--full` goes through the whole grid, for hours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from bench import clip as clips
+from bench import cpu, memory, paced, report, scale, throughput, ttff, upstream
+from bench.contenders import REMUXD
+from bench.options import OUT, Options, finish
+
+FULL_RUNS = 7
+PACED_RUNS = 3
+QUICK_RESULTS = Path(__file__).parent / "results-quick"
+
+
+async def everything(options: Options, out: Path, *, quick: bool) -> None:
+    """Ask all questions; those about many streams share their runs."""
+    finish(await upstream.run(options), options, out, upstream.SHOWN)
+    finish(await ttff.run(options), options, out, ttff.SHOWN)
+    finish(await throughput.run(options), options, out, throughput.SHOWN)
+    many = replace(options, runs=1 if quick else PACED_RUNS)
+    found = await paced.collect(
+        options.folder,
+        options.contenders,
+        streams=memory.GRID if options.full else options.streams,
+        runs=many.runs,
+        window_s=options.window_s,
+    )
+    finish(memory.summarise(found), many, out, memory.SHOWN)
+    used = cpu.summarise(found, clips.load(options.folder))
+    await cpu.full_speed(options, used)
+    finish(used, many, out, cpu.SHOWN)
+    if options.full or quick:
+        few = options if options.full else replace(options, contenders=(REMUXD,))
+        finish(await scale.run(few), few, out, scale.SHOWN)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument("--quick", action="store_true")
+    how.add_argument("--full", action="store_true")
+    parser.add_argument("--out", type=Path)
+    taken = parser.parse_args()
+    if taken.quick:
+        options = Options(folder=clips.make(24), runs=2, streams=(10,), window_s=1.5)
+    else:
+        options = Options(folder=clips.make(120), runs=FULL_RUNS, full=taken.full)
+    out = taken.out or (QUICK_RESULTS if taken.quick else OUT)
+    began_s = time.monotonic()
+    asyncio.run(everything(options, out, quick=taken.quick))
+    # What was measured in a hurry is not what the repository shows.
+    place = out if taken.quick or taken.out else Path(__file__).parent
+    print(report.write(out, place))
+    print(f"{time.monotonic() - began_s:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

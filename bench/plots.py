@@ -1,0 +1,159 @@
+"""The pictures of the report: PNG, drawn from the rows and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bench.contenders import ASGI, BUFFERED, PIPES, RAW, REMUXD, REMUXD_2
+from bench.figures import many
+from bench.results import Result, Row, median
+from bench.ttff import LIMIT
+
+__all__ = ["draw"]
+
+COLOURS = {
+    REMUXD.name: "#1f6fb4",
+    ASGI.name: "#6baed6",
+    REMUXD_2.name: "#08306b",
+    PIPES[0].name: "#d95f0e",
+    PIPES[1].name: "#fe9929",
+    BUFFERED.name: "#969696",
+    RAW.name: "#41ab5d",
+    LIMIT: "#252525",
+}
+OTHER = "#756bb1"
+LOGARITHMIC = 40  # when the longest bar is so many times the shortest
+DOTS_PER_INCH = 110
+
+
+def draw(results: Mapping[str, Result], folder: Path) -> dict[str, list[str]]:
+    """Write the pictures of the questions that were asked; returns their names by question."""
+    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn: dict[str, list[str]] = {}
+    painters: dict[str, Callable[[Result], list[tuple[str, Figure]]]] = {
+        "ttff": _ttff,
+        "memory": _memory,
+        "cpu": _cpu,
+        "throughput": _throughput,
+        "scale": _scale,
+    }
+    for question, paint in painters.items():
+        if question in results:
+            for name, figure in paint(results[question]):
+                # No date and no version inside: the same rows are the same file.
+                figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, metadata={"Software": ""})
+                drawn.setdefault(question, []).append(f"{name}.png")
+    return drawn
+
+
+def _ttff(result: Result) -> list[tuple[str, Figure]]:
+    rows = result.find(connections="cold", delay_ms=20, rate_mbit=50)
+    kinds = ("master", "media", "live")
+    panels = [(f"{k} playlist", [r for r in rows if r.case["source"] == k]) for k in kinds]
+    title = "first whole fragment, ms (20 ms delay, 50 Mbit/s, cold connections)"
+    return [("ttff", _bars(panels, "first_fragment_ms", title))]
+
+
+def _memory(result: Result) -> list[tuple[str, Figure]]:
+    streams = many(result)
+    title = f"PSS per stream, MB ({streams} streams)"
+    drawn = [("memory", _bars(_paces(result, streams), "pss_per_stream_mb", title))]
+    if len({row.case["streams"] for row in result.rows}) > 1:
+        lines = [(f"{pace}-paced", result.find(pace=pace)) for pace in ("origin", "client")]
+        title = "PSS of the whole tree, MB"
+        drawn.append(("memory-streams", _lines(lines, [("tree_pss_mb", title)])))
+    return drawn
+
+
+def _cpu(result: Result) -> list[tuple[str, Figure]]:
+    streams = many(result)
+    panels = _paces(result, streams)
+    panels.append(("one at full speed", result.find(pace="none")))
+    return [
+        (
+            "cpu",
+            _bars(
+                panels, "whole_cpu_ms_per_mb", f"CPU of a whole clip, ms per MB ({streams} streams)"
+            ),
+        )
+    ]
+
+
+def _throughput(result: Result) -> list[tuple[str, Figure]]:
+    panels = [(f"{count} at a time", result.find(streams=count)) for count in (1, 8)]
+    return [("throughput", _bars(panels, "mb_per_s", "MB/s at full speed"))]
+
+
+def _scale(result: Result) -> list[tuple[str, Figure]]:
+    values = [("cores", "cores used"), ("tree_pss_mb", "PSS of the whole tree, MB")]
+    return [("scale", _lines([("", result.rows)], values))]
+
+
+def _paces(result: Result, streams: int) -> list[tuple[str, list[Row]]]:
+    return [
+        (f"{pace}-paced", result.find(pace=pace, streams=streams)) for pace in ("origin", "client")
+    ]
+
+
+def _bars(panels: Sequence[tuple[str, list[Row]]], value: str, title: str) -> Figure:
+    shown = [(name, [r for r in rows if r.values.get(value)]) for name, rows in panels]
+    shown = [(name, rows) for name, rows in shown if rows]
+    height = 0.9 + 0.27 * max((len(rows) for _, rows in shown), default=1)
+    figure = Figure(figsize=(3.4 * max(len(shown), 1) + 1, height), layout="constrained")
+    figure.suptitle(title)
+    for index, (name, rows) in enumerate(shown):
+        axes = figure.add_subplot(1, len(shown), index + 1)
+        _bar_panel(axes, rows, value)
+        axes.set_title(name, fontsize=9)
+    return figure
+
+
+def _bar_panel(axes: Axes, rows: list[Row], value: str) -> None:
+    medians = [median(row.values[value]) for row in rows]
+    names = [row.contender for row in rows]
+    axes.barh(names, medians, color=[COLOURS.get(name, OTHER) for name in names])
+    axes.invert_yaxis()
+    positive = [one for one in medians if one > 0]
+    if positive and max(positive) / min(positive) > LOGARITHMIC:
+        axes.set_xscale("log")
+    for index, one in enumerate(medians):
+        axes.annotate(
+            f"{one:.3g}" if one < 1000 else f"{one:.0f}",
+            (max(one, 0), index),
+            xytext=(3, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    axes.margins(x=0.25)
+
+
+def _lines(panels: Sequence[tuple[str, list[Row]]], values: Sequence[tuple[str, str]]) -> Figure:
+    count = len(panels) * len(values)
+    figure = Figure(figsize=(4 * count + 0.5, 3.2), layout="constrained")
+    grid = [(name, rows, *value) for name, rows in panels for value in values]
+    for index, (name, rows, value, title) in enumerate(grid):
+        axes = figure.add_subplot(1, count, index + 1)
+        for contender in dict.fromkeys(row.contender for row in rows):
+            own = [r for r in rows if r.contender == contender and r.values.get(value)]
+            points = sorted((float(r.case["streams"]), median(r.values[value])) for r in own)
+            axes.plot(
+                [x for x, _ in points],
+                [y for _, y in points],
+                marker="o",
+                markersize=3,
+                label=contender,
+                color=COLOURS.get(contender, OTHER),
+            )
+        axes.set_xlabel("streams")
+        axes.set_ylim(bottom=0)
+        axes.set_title(f"{title}, {name}" if name else title, fontsize=9)
+        if index == 0:
+            axes.legend(fontsize=7)
+    return figure
