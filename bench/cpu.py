@@ -4,8 +4,8 @@
 
 At many paced streams, and for one stream at full speed.  Paced, it is measured over some seconds
 once all streams are under way; what a stream costs at its start (a process, probing) is told apart
-from that, and put to it for a clip that is watched to its end.  All processes count, those that have ended
-too, user and system time; what the origin and the clients cost does not.
+from that, and put to it for a clip that is watched to its end.  All processes count, those that
+have ended too, user and system time; what the origin and the clients cost does not.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ def summarise(found: Sequence[paced.Paced], clip: clips.Clip) -> Result:
     """Answer from runs that have been made."""
     result = Result(question="cpu")
     for one in found:
+        if not one.delivered_bytes:
+            continue  # a window shorter than a fragment, at a stream or two
         per_byte_s = one.cpu_s / one.delivered_bytes
         # What is left of the CPU until then, when delivering is paid for.
         start_s = max(one.start_cpu_s - one.start_bytes * per_byte_s, 0) / one.streams

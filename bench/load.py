@@ -2,6 +2,8 @@
 
 Every 20 ms each socket is emptied, or, when the clients set the pace, read as far as a player would
 be by then.  Their receive buffers are small then: what the kernel holds is not what a player has.
+They come one after the other, spread over the length of a GOP: media leaves in fragments, and if
+those of all streams left together, a window would hold one of them more or less.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
+from bench.clip import GOP_S
 from bench.contenders import Serving
 
 __all__ = ["Load", "Totals"]
@@ -37,7 +40,8 @@ class Totals:
 
 @dataclass(slots=True, kw_only=True)
 class _Client:
-    connection: socket.socket
+    source: str
+    connection: socket.socket | None = None  # from when it is its turn
     began_s: float = 0.0  # when its first byte came
     got: int = 0
 
@@ -52,7 +56,7 @@ class Load:
     def __init__(self, server: Serving, sources: Sequence[str], *, bytes_per_s: float) -> None:
         self._server = server
         self._rate = bytes_per_s
-        self._clients = [_Client(connection=self._connect(source)) for source in sources]
+        self._clients = [_Client(source=source) for source in sources]
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._ended = threading.Event()
         self._failure: str | None = None
@@ -66,7 +70,8 @@ class Load:
         self._ended.set()
         self._thread.join()
         for client in self._clients:
-            client.connection.close()
+            if client.connection is not None:
+                client.connection.close()
 
     def begun(self, at_least_bytes: int) -> bool:
         """Tell whether every client has that much.
@@ -109,18 +114,25 @@ class Load:
         return connection
 
     def _run(self) -> None:
+        began_s = time.monotonic()
+        apart_s = GOP_S / len(self._clients)
         while not self._ended.wait(TICK_S):
-            for client in self._clients:
+            since_s = time.monotonic() - began_s
+            for index, client in enumerate(self._clients):
+                if since_s < index * apart_s:
+                    break
                 try:
-                    self._read(client)
+                    if client.connection is None:
+                        client.connection = self._connect(client.source)
+                    self._read(client, client.connection)
                 except OSError as error:
                     self._failure = f"{self._server.contender.name}: {error}"
                     return
 
-    def _read(self, client: _Client) -> None:
+    def _read(self, client: _Client, connection: socket.socket) -> None:
         while (wanted := self._wanted(client)) > 0:
             try:
-                size = client.connection.recv_into(self._buffer, wanted)
+                size = connection.recv_into(self._buffer, wanted)
             except BlockingIOError:
                 return
             if not client.got:

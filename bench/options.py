@@ -26,7 +26,7 @@ class Options:
     runs: int = 7
     full: bool = False  # the whole grid, instead of what the figures need
     streams: tuple[int, ...] = (50,)  # at a time, where many are asked about
-    window_s: float = 5.0
+    window_s: float = 4.0
 
     def as_dict(self) -> dict[str, object]:
         return {
@@ -48,7 +48,7 @@ def alone(
     parser.add_argument("--full", action="store_true", help="the whole grid")
     parser.add_argument("--contender", action="append", default=[], help="by name; default: all")
     parser.add_argument("--streams", type=int, nargs="+", default=[50])
-    parser.add_argument("--window-s", type=float, default=5.0)
+    parser.add_argument("--window-s", type=float, default=4.0)
     parser.add_argument("--clip-s", type=int, default=120)
     parser.add_argument("--out", type=Path, default=OUT)
     taken = parser.parse_args()

@@ -30,8 +30,8 @@ __all__ = ["PACES", "Paced", "collect", "run_once"]
 PACES = ("origin", "client")
 BEGUN_S = 120.0
 BEGUN_BYTES = 100_000  # every stream is under way then
-SETTLE_S = 3.0
-AFTER_S = 2.0
+IDLE_S = 1.0
+AFTER_S = 2.0  # the bound on what is given back is for this
 SAMPLES = 5  # of memory, within the window
 
 
@@ -63,7 +63,7 @@ async def collect(
     streams: Sequence[int],
     runs: int,
     paces: Sequence[str] = PACES,
-    window_s: float = 5.0,
+    window_s: float = 4.0,
 ) -> list[Paced]:
     """Measure every contender that can be paced; they take turns."""
     able = [contender for contender in contenders if not contender.waits]
@@ -84,7 +84,7 @@ async def run_once(
     *,
     pace: str,
     window_s: float,
-    settle_s: float = SETTLE_S,
+    settle_s: float = 2.0,
 ) -> Paced:
     """Start a contender, give it so many streams, and look."""
     bytes_per_s = clips.load(folder).bytes_per_s
@@ -94,7 +94,7 @@ async def run_once(
         server = await stack.enter_async_context(serving(contender))
         fresh = tree.memory(server.pid)
         await asyncio.to_thread(whole, server, source.url(f"one/{clips.MEDIA}"))
-        await asyncio.sleep(1)
+        await asyncio.sleep(IDLE_S)
         idle = tree.memory(server.pid)
         if pace == "origin":
             source = await stack.enter_async_context(

@@ -7,6 +7,7 @@ where a table is made, so that the file keeps what was measured.
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -95,9 +96,9 @@ def median(values: Sequence[float]) -> float:
 
 
 def p95(values: Sequence[float]) -> float:
-    """Return the value that 95 of 100 do not exceed (the nearest one that was measured)."""
+    """Return the value that 95 of 100 do not exceed (one that was measured: nearest rank)."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, round(0.95 * len(ordered)))]
+    return ordered[math.ceil(0.95 * len(ordered)) - 1]
 
 
 def surroundings(clip: Clip, options: Mapping[str, Any]) -> dict[str, Any]:
