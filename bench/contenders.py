@@ -13,12 +13,13 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
 __all__ = [
-    "ASGI", "BUFFERED", "CONTENDERS", "PIPES", "RAW", "REMUXD", "REMUXD_2", "Contender", "Origin",
-    "Serving", "by_name", "origin", "serving",
+    "ASGI", "BUFFERED", "CONTENDERS", "PIPES", "RAW", "REMUXD", "REMUXD_2", "STREAMLINK",
+    "Contender", "Origin", "Serving", "by_name", "origin", "serving",
 ]  # fmt: skip
 
 START_S = 30  # more than any of them needs to answer its first request
@@ -43,7 +44,7 @@ class Contender:
 
     name: str
     command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, hash=False)
     says_port: bool = False  # on its first line, as JSON
     fragments: bool = True  # answers with fragmented MP4; otherwise with the bytes of the source
     waits: bool = False  # answers when it has got everything: not for live, and not paced
@@ -87,7 +88,15 @@ RAW = Contender(
     says_port=True,
     fragments=False,
 )
-CONTENDERS = (REMUXD, ASGI, *PIPES, BUFFERED, RAW)
+STREAMLINK = Contender(
+    name="streamlink pipe (TS out)",
+    command=(*MODULE, "bench.streamlink_pipe"),
+    says_port=True,
+    fragments=False,
+)
+CONTENDERS = (
+    REMUXD, ASGI, *PIPES, BUFFERED, RAW, *((STREAMLINK,) if find_spec("streamlink") else ()),
+)  # fmt: skip
 
 
 def by_name(names: Sequence[str]) -> tuple[Contender, ...]:
