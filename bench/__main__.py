@@ -34,8 +34,7 @@ async def everything(options: Options, out: Path, *, quick: bool) -> None:
     many = replace(options, runs=1 if quick else PACED_RUNS)
     found = await paced.collect(
         options.folder,
-        # Fifty of its processes take half a minute to start.
-        [c for c in options.contenders if options.full or c != STREAMLINK],
+        options.contenders,
         streams=memory.GRID if options.full else options.streams,
         runs=many.runs,
         window_s=options.window_s,
@@ -66,7 +65,9 @@ def main() -> None:
             folder=clips.make(24), contenders=few, runs=2, streams=(10,), window_s=1.5
         )
     else:
-        options = Options(folder=clips.make(120), runs=FULL_RUNS, full=taken.full)
+        # Fifty processes of streamlink take half a minute to start.
+        usual = tuple(c for c in CONTENDERS if taken.full or c != STREAMLINK)
+        options = Options(folder=clips.make(120), contenders=usual, runs=FULL_RUNS, full=taken.full)
     out = taken.out or (QUICK_RESULTS if taken.quick else OUT)
     began_s = time.monotonic()
     asyncio.run(everything(options, out, quick=taken.quick))
