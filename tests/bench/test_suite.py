@@ -152,14 +152,18 @@ def test_p95_is_a_measured_value() -> None:
 def test_tree_counts_children_that_have_ended() -> None:
     """CPU of a process that has been waited for is not lost."""
     busy = "import time\nwhile time.process_time() < 0.3: pass"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {busy!r}]); input()"
-    command = [sys.executable, "-c", f"{parent}"]
+    parent = (
+        "import subprocess, sys\n"
+        f"subprocess.run([sys.executable, '-c', {busy!r}])\n"
+        "print('ended', flush=True)\n"
+        "sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", parent]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
         assert running.stdin is not None
-        most_s = 0.0
-        while most_s < 0.29 or len(tree.pids(running.pid)) > 1:
-            assert running.poll() is None
-            most_s = max(most_s, tree.cpu_s(running.pid))
+        assert running.stdout is not None
+        assert running.stdout.readline() == b"ended\n"
+        assert tree.pids(running.pid) == {running.pid}
         assert tree.cpu_s(running.pid) >= 0.29
         assert tree.memory(running.pid).processes == 1
         running.stdin.close()
