@@ -98,8 +98,8 @@ async def test_paced_runs_answer_memory_cpu_and_scale(
     assert row.values["carried"] == [1]
 
 
-async def test_cpu_at_full_speed_counts_processes_that_have_ended(folder: Path) -> None:
-    """What an ffmpeg that is long gone has used is still on its server's bill."""
+async def test_cpu_at_full_speed_measures_one_whole_stream(folder: Path) -> None:
+    """One stream that nobody slows down has its cost, and the pipe more than doing nothing."""
     result = Result(question="cpu")
     await cpu.full_speed(options(folder, PIPES[0], RAW), result)
     pipe = result.median(PIPES[0].name, "whole_cpu_ms_per_mb", pace="none")
