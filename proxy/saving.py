@@ -43,7 +43,8 @@ class Target:
         self.part = self._path.with_name(self._path.name + ".part")
         if self.part.is_dir():
             raise ValueError(f"{self.part} is a directory")
-        if not os.access(self.part if self.part.exists() else folder, os.W_OK):
+        place = self.part if self.part.exists() else folder
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise ValueError(f"{self.part} cannot be written")
 
     def write(self, data: bytes) -> None:

@@ -1,7 +1,10 @@
 """The file that a stream is saved to; `test_cli` has the rest."""
 
+import contextlib
 import os
+import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -35,12 +38,25 @@ def test_target_without_a_name(output: str) -> None:
         Target(output)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_target_that_is_not_ours(tmp_path: Path) -> None:
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Root may write everywhere, so it is somebody else meanwhile."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_target_that_is_not_ours() -> None:
     """A directory that may not be written to."""
-    tmp_path.chmod(0o500)
-    with pytest.raises(ValueError, match="cannot be written"):
-        Target(str(tmp_path / "out.mp4"))
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o555)
+        with nobody(), pytest.raises(ValueError, match="cannot be written"):
+            Target(f"{folder}/out.mp4")
 
 
 def test_target_takes_its_name_at_the_end(tmp_path: Path) -> None:
