@@ -349,7 +349,7 @@ SLOW = [Stall(70_000), Stall(), Trickle(after_bytes=70_000, every_s=0.02)]
 )
 async def test_deliver_heals(fault: Fault, validator: str) -> None:
     """A fault that heals within the attempts leaves the bytes as they are at the origin."""
-    slow = {"read_timeout_s": 0.1, "min_rate_window_s": 0.1, "min_rate_grace_s": 0.0}
+    slow = {"read_timeout_s": 0.2, "min_rate_window_s": 0.2, "min_rate_grace_s": 0.0}
     settings = quick(segment_attempts=4, **(slow if fault in SLOW else {}))
     async with Origin() as origin, Fetcher(settings) as fetcher:
         urls = serve(origin, validator=validator)
