@@ -4,7 +4,7 @@
 #   make check               format, lint, types
 #   make bench               the measurements, and their report in bench/RESULTS.md: a quarter of an hour
 #   make bench-quick         the same in three minutes, to see that it works
-#   make bench-full          the whole grid: hours
+#   make bench-full          the whole grid, with more contenders: hours
 #   make soak                the tests that run for minutes
 #   make fuzz [ARGS="--cases 2000 --seed 7"]   damaged clips through the remux, until it is stopped
 #   make clean               forget all of it

@@ -3,25 +3,30 @@
     python -m bench [--quick | --full] [--out FOLDER]
 
 Without an option it measures what the promised figures need, in a quarter of an hour; `--quick`
-sees in three minutes that everything works; `--full` goes through the whole grid, for hours.
+sees in three minutes that everything works; `--full` goes through the whole grid, for hours, with
+everybody who can be installed, and needs nobody beside it.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from bench import clip as clips
-from bench import cpu, memory, paced, report, scale, throughput, ttff, upstream
-from bench.contenders import CONTENDERS, PIPES, REMUXD, STREAMLINK
+from bench import cpu, mediaflow, memory, paced, report, scale, throughput, ttff, upstream
+from bench.contenders import CONTENDERS, PIPES, REMUXD, everybody
 from bench.options import OUT, Options, finish
+from bench.processes import run
+from bench.results import commit
 
-FULL_RUNS = 7
+RUNS = 7
 PACED_RUNS = 3
+LONG_S = 100.0  # almost the clip: what many streams cost that are watched for longer
 QUICK_RESULTS = Path(__file__).parent / "results-quick"
+REPOSITORY = Path(__file__).parent.parent
 
 
 async def everything(options: Options, out: Path, *, quick: bool) -> None:
@@ -32,21 +37,34 @@ async def everything(options: Options, out: Path, *, quick: bool) -> None:
         print(f"{time.monotonic() - began_s:.0f} s")
     began_s = time.monotonic()
     many = replace(options, runs=1 if quick else PACED_RUNS)
-    found = await paced.collect(
-        options.folder,
-        options.contenders,
-        streams=memory.GRID if options.full else options.streams,
-        runs=many.runs,
-        window_s=options.window_s,
-    )
-    finish(memory.summarise(found), many, out, memory.SHOWN)
-    used = cpu.summarise(found, clips.load(options.folder))
+    found = await _many(many)
+    held, used = (one.summarise(found.runs, found.failures) for one in (memory, cpu))
+    finish(held, many, out, memory.SHOWN)
     await cpu.full_speed(options, used)
     finish(used, many, out, cpu.SHOWN)
     print(f"{time.monotonic() - began_s:.0f} s")
     if options.full or quick:
         few = options if options.full else replace(options, contenders=(REMUXD,))
         finish(await scale.run(few), few, out, scale.SHOWN)
+
+
+async def _many(options: Options) -> paced.Collected:
+    async def collect(streams: Sequence[int], seconds: float) -> paced.Collected:
+        able = options.contenders if seconds < LONG_S else CONTENDERS
+        return await paced.collect(
+            options.folder,
+            able,
+            streams=streams,
+            runs=options.runs,
+            seconds=seconds,
+            window_s=options.window_s,
+        )
+
+    if not options.full:
+        return await collect(options.streams, options.seconds)
+    short = await collect(memory.GRID, options.seconds)
+    long = await collect(options.streams, LONG_S)
+    return paced.Collected(runs=short.runs + long.runs, failures=short.failures + long.failures)
 
 
 def main() -> None:
@@ -58,22 +76,24 @@ def main() -> None:
     how.add_argument("--full", action="store_true")
     parser.add_argument("--out", type=Path)
     taken = parser.parse_args()
+    print(f"commit {commit()}")  # as it is now: it may have moved on when all is measured
     if taken.quick:
         # One command line of the pipe is enough to see that it works.
-        few = tuple(c for c in CONTENDERS if c not in {PIPES[1], STREAMLINK})
+        few = tuple(c for c in CONTENDERS if c != PIPES[1])
         options = Options(
-            folder=clips.make(24), contenders=few, runs=2, streams=(10,), window_s=1.5
+            folder=clips.make(24), contenders=few, runs=2, streams=(10,), seconds=5, window_s=2
         )
+    elif taken.full:
+        mediaflow.make()
+        options = Options(folder=clips.make(120), contenders=everybody(), runs=RUNS, full=True)
     else:
-        # Fifty processes of streamlink take half a minute to start.
-        usual = tuple(c for c in CONTENDERS if taken.full or c != STREAMLINK)
-        options = Options(folder=clips.make(120), contenders=usual, runs=FULL_RUNS, full=taken.full)
+        options = Options(folder=clips.make(120), runs=RUNS)
     out = taken.out or (QUICK_RESULTS if taken.quick else OUT)
     began_s = time.monotonic()
-    asyncio.run(everything(options, out, quick=taken.quick))
+    run(everything(options, out, quick=taken.quick))
     # What was measured in a hurry is not what the repository shows.
-    place = out if taken.quick or taken.out else Path(__file__).parent
-    print(report.write(out, place))
+    shown = not taken.quick and not taken.out
+    print(report.write(out, OUT.parent if shown else out, REPOSITORY if shown else None))
     print(f"{time.monotonic() - began_s:.0f} s")
 
 

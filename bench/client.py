@@ -1,8 +1,12 @@
 """The clients of the measurements that are in a hurry; blocking, to be run in a thread.
 
 `begin` stops at the first whole fragment (or, where the bytes of the source come, at the first
-picture and the first audio frame); `whole` takes a stream to its end as fast as it comes; `Bare`
+picture and the first audio frame); `whole` takes a stream to its end as fast as it comes.  Where a
+contender answers with a playlist they do what a player does: one segment after the other.  `Bare`
 is nobody's customer: it asks the origin itself, and takes the least time that there is.
+
+All of them raise `Cut` for a stream that is refused or breaks, `OSError` or `HTTPException` for a
+connection that does, and give up (`TimeoutError`) after `LONGEST_S`.
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ import time
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
-from bench.contenders import Serving
+from bench.passthrough import entries
+from bench.processes import Serving
 
-__all__ = ["Bare", "Began", "begin", "whole"]
+__all__ = ["Bare", "Began", "Cut", "Whole", "begin", "whole"]
 
-TIMEOUT_S = 120
+TIMEOUT_S = 60  # without a byte
+LONGEST_S = 180
 READ_BYTES = 64 * 1024
+START_BYTES = 64  # of a body, with what frames it: MP4 says there what it is
 
 
 class Cut(RuntimeError):
@@ -29,6 +36,15 @@ class Cut(RuntimeError):
 class Began:
     first_byte_s: float
     first_fragment_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A stream that came to its end."""
+
+    seconds: float
+    size: int
+    mp4: bool  # whether it begins as MP4 does
 
 
 def first_fragment_size(data: bytes | bytearray) -> int | None:
@@ -54,10 +70,10 @@ def begin(server: Serving, source: str, *, source_bytes: int) -> Began:
     data = bytearray()
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", server.target(source))
-        response = connection.getresponse()
-        if response.status != 200:
-            raise Cut(f"{server.contender.name} answered {response.status}")
+        target = server.target(source)
+        if server.contender.playlist:
+            target = _played(connection, target)[0]
+        response = _asked(connection, target)
         while chunk := response.read1(READ_BYTES):
             first_byte_s = first_byte_s or time.perf_counter() - began_s
             data += chunk
@@ -69,44 +85,91 @@ def begin(server: Serving, source: str, *, source_bytes: int) -> Began:
                 return Began(
                     first_byte_s=first_byte_s, first_fragment_s=time.perf_counter() - began_s
                 )
+            _not_longer(began_s)
     finally:
         connection.close()
-    raise Cut(f"{server.contender.name}: the stream ended before its first fragment")
+    raise Cut(f"the stream ended after {len(data)} bytes, before its first fragment")
 
 
-def whole(server: Serving, source: str) -> tuple[float, int]:
-    """Take a whole stream; return the seconds, and the bytes that came.
+def whole(server: Serving, source: str) -> Whole:
+    """Take a whole stream.
 
     Not through an HTTP library: it would cost more than some contenders do.
     """
+    if server.contender.playlist:
+        return _whole_by_segments(server, source)
     began_s = time.perf_counter()
     request = (
         f"GET {server.target(source)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     )
     buffer = memoryview(bytearray(1 << 20))
-    total, tail = 0, b""
     with socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_S) as connection:
         connection.sendall(request.encode())
-        head, body = _head(connection, server.contender.name)
-        total, tail = len(body), body[-5:]
+        head, start = _head(connection)
+        total, tail = len(start), start[-5:]
         while size := connection.recv_into(buffer):
             total += size
+            if len(start) < START_BYTES:
+                start += bytes(buffer[: min(size, START_BYTES)])
             tail = (tail + bytes(buffer[max(size - 5, 0) : size]))[-5:]
+            _not_longer(began_s)
     if b"transfer-encoding: chunked" in head.lower() and tail != b"0\r\n\r\n":
-        raise Cut(f"{server.contender.name}: the stream was cut after {total} bytes")
-    return time.perf_counter() - began_s, total
+        raise Cut(f"the stream was cut after {total} bytes")
+    if total < START_BYTES:
+        raise Cut("answered 200, and then nothing")
+    mp4 = b"ftyp" in start[:START_BYTES]
+    return Whole(seconds=time.perf_counter() - began_s, size=total, mp4=mp4)
 
 
-def _head(connection: socket.socket, name: str) -> tuple[bytes, bytes]:
+def _whole_by_segments(server: Serving, source: str) -> Whole:
+    began_s = time.perf_counter()
+    total = 0
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_S)
+    try:
+        for target in _played(connection, server.target(source)):
+            total += len(_asked(connection, target).read())
+            _not_longer(began_s)
+    finally:
+        connection.close()
+    return Whole(seconds=time.perf_counter() - began_s, size=total, mp4=False)
+
+
+def _played(connection: http.client.HTTPConnection, target: str) -> list[str]:
+    """Return the targets of the segments that a player of HLS would take, by the first variant."""
+    while True:
+        text = _asked(connection, target).read().decode()
+        below = [urljoin(target, entry) for entry in entries(text)]
+        if not below:
+            raise Cut("answered with an empty playlist")
+        below = [urlsplit(one)._replace(scheme="", netloc="").geturl() for one in below]
+        if "#EXT-X-STREAM-INF" not in text:
+            return below
+        target = below[0]
+
+
+def _asked(connection: http.client.HTTPConnection, target: str) -> http.client.HTTPResponse:
+    connection.request("GET", target)
+    response = connection.getresponse()
+    if response.status != 200:
+        raise Cut(f"answered {response.status}")
+    return response
+
+
+def _not_longer(began_s: float) -> None:
+    if time.perf_counter() - began_s > LONGEST_S:
+        raise TimeoutError(f"not there after {LONGEST_S} s")
+
+
+def _head(connection: socket.socket) -> tuple[bytes, bytes]:
     data = b""
     while b"\r\n\r\n" not in data:
         part = connection.recv(READ_BYTES)
         if not part:
-            raise Cut(f"{name} gave no answer")
+            raise Cut("gave no answer")
         data += part
     head, _, body = data.partition(b"\r\n\r\n")
     if head.split(b" ", 2)[1] != b"200":
-        raise Cut(f"{name} answered {head.splitlines()[0].decode()}")
+        raise Cut(f"answered {head.split(b' ', 2)[1].decode()}")
     return head, body
 
 
@@ -121,21 +184,18 @@ class Bare:
         assert parts.hostname is not None
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S)
 
-    def begin(self, address: str, *, source_bytes: int, segment: int, warm: bool) -> float:
-        """Return the seconds; `segment` is the place in the media playlist of the first one.
-
-        `warm`: on a connection that has been used before.
-        """
+    def begin(self, address: str, *, source_bytes: int, warm: bool) -> float:
+        """Return the seconds; `warm`: on a connection that has been used before."""
         if warm:
             self._get(address)
         began_s = time.perf_counter()
         while True:
             text = self._get(address).decode()
-            below = [line for line in text.splitlines() if line and not line.startswith("#")]
+            below = entries(text)
             if "#EXT-X-STREAM-INF" not in text:
                 break
             address = urljoin(address, below[0])
-        self._get(urljoin(address, below[segment]), source_bytes)
+        self._get(urljoin(address, below[0]), source_bytes)
         return time.perf_counter() - began_s
 
     def _get(self, address: str, size: int | None = None) -> bytes:

@@ -1,28 +1,23 @@
 """Who is measured: each contender is a server in a process of its own that answers
-`/stream?url=…` with the media of an HLS address."""
+`/stream?url=…` (or what its `target` says) with the media of an HLS address.
+
+`bench.processes` runs them.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
-import signal
-import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
-from urllib.parse import quote
+
+from bench import mediaflow
 
 __all__ = [
-    "ASGI", "BUFFERED", "CONTENDERS", "PIPES", "RAW", "REMUXD", "REMUXD_2", "STREAMLINK",
-    "Contender", "Origin", "Serving", "by_name", "origin", "serving",
+    "ASGI", "BUFFERED", "CONTENDERS", "MEDIAFLOW", "MEDIAFLOW_MP4", "MODULE", "PIPES", "RAW",
+    "REMUXD", "REMUXD_2", "STREAMLINK", "Contender", "by_name", "everybody",
 ]  # fmt: skip
 
-START_S = 30  # more than any of them needs to answer its first request
 MODULE = (sys.executable, "-m")
 SETTINGS = {
     "REMUXD_SERVER__PORT": "{port}",
@@ -48,11 +43,17 @@ class Contender:
     says_port: bool = False  # on its first line, as JSON
     fragments: bool = True  # answers with fragmented MP4; otherwise with the bytes of the source
     waits: bool = False  # answers when it has got everything: not for live, and not paced
+    target: str = "/stream?url={url}"
+    playlist: bool = False  # answers with a playlist of its own: the client is a player of HLS
+    wrong: str = ""  # what is known to be wrong with it and no question shows; for the report
+
+    @property
+    def streams(self) -> bool:
+        """Whether it can be asked for many streams that are watched."""
+        return not self.waits and not self.playlist
 
 
-REMUXD = Contender(
-    name="remuxd", command=(*MODULE, "proxy", "serve"), environment=SETTINGS
-)  # fmt: skip
+REMUXD = Contender(name="remuxd", command=(*MODULE, "proxy", "serve"), environment=SETTINGS)
 REMUXD_2 = Contender(
     name="remuxd, 2 workers",
     command=REMUXD.command,
@@ -93,117 +94,39 @@ STREAMLINK = Contender(
     command=(*MODULE, "bench.streamlink_pipe"),
     says_port=True,
     fragments=False,
+    wrong="What comes is a transport stream, which no browser plays.",
 )
-CONTENDERS = (
-    REMUXD, ASGI, *PIPES, BUFFERED, RAW, *((STREAMLINK,) if find_spec("streamlink") else ()),
-)  # fmt: skip
+MEDIAFLOW = Contender(
+    name="mediaflow-proxy (HLS out)",
+    command=mediaflow.COMMAND,
+    environment={"LOG_LEVEL": "WARNING"},
+    target="/proxy/hls/manifest.m3u8?d={url}",
+    fragments=False,
+    playlist=True,
+    wrong="What comes is a playlist and the segments as they were, for players that know HLS.",
+)
+# The same work as ours, as far as it gets: only asked what it delivers, and what that costs.
+MEDIAFLOW_MP4 = Contender(
+    name="mediaflow-proxy (MP4 out)",
+    command=mediaflow.COMMAND,
+    environment={"LOG_LEVEL": "WARNING"},
+    target="/proxy/stream?transcode=true&d={url}",
+)
+CONTENDERS = (REMUXD, ASGI, *PIPES, BUFFERED, RAW)  # whom the promised figures are about
+
+
+def everybody() -> tuple[Contender, ...]:
+    """Return all contenders that are installed."""
+    streamlink = (STREAMLINK,) if find_spec("streamlink") else ()
+    flows = (MEDIAFLOW,) if mediaflow.installed() else ()
+    return (*CONTENDERS, *streamlink, *flows)
 
 
 def by_name(names: Sequence[str]) -> tuple[Contender, ...]:
-    """Return the contenders of these names, all of them for none.
+    """Return the contenders of these names, the usual ones for none.
 
     Raises:
         KeyError: there is none of that name.
     """
-    known = {contender.name: contender for contender in (*CONTENDERS, REMUXD_2)}
+    known = {contender.name: contender for contender in (*everybody(), REMUXD_2)}
     return tuple(known[name] for name in names) or CONTENDERS
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """A contender that runs."""
-
-    contender: Contender
-    pid: int
-    port: int
-
-    def target(self, source: str) -> str:
-        """Return the request target of the stream of `source`."""
-        return f"/stream?url={quote(source, safe='')}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """The origin that runs; see `bench.origin` for its paths."""
-
-    port: int
-
-    def url(self, path: str, *, host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}/{path}"
-
-
-@asynccontextmanager
-async def process(
-    command: tuple[str, ...], environment: Mapping[str, str] | None = None
-) -> AsyncIterator[Process]:
-    """Run a command in a process group of its own, which is told to end, and killed at last."""
-    running = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=PIPE, stdout=PIPE, stderr=sys.stderr if "BENCH_LOG" in os.environ else DEVNULL,
-        env={**os.environ, **(environment or {})}, start_new_session=True,
-    )  # fmt: skip
-    assert running.stdin is not None
-    try:
-        yield running
-    finally:
-        running.stdin.close()
-        if running.returncode is None:
-            running.terminate()
-        try:
-            await asyncio.wait_for(running.wait(), START_S)
-        except TimeoutError:
-            os.killpg(running.pid, signal.SIGKILL)
-            await running.wait()
-
-
-async def said_port(running: Process) -> int:
-    assert running.stdout is not None
-    line = await asyncio.wait_for(running.stdout.readline(), START_S)
-    port: int = json.loads(line)["port"]
-    return port
-
-
-@asynccontextmanager
-async def origin(folder: Path, *, delay_ms: float, rate_mbit: float) -> AsyncIterator[Origin]:
-    """Run the origin with a clip; `rate_mbit` is per connection, 0 is unlimited."""
-    command = (
-        *MODULE, "bench.origin", "--clip", str(folder),
-        "--delay-ms", str(delay_ms), "--rate-mbit", str(rate_mbit),
-    )  # fmt: skip
-    async with process(command) as running:
-        yield Origin(port=await said_port(running))
-
-
-@asynccontextmanager
-async def serving(contender: Contender) -> AsyncIterator[Serving]:
-    """Run a contender; it accepts connections."""
-    port = free_port()
-    command = tuple(part.replace("{port}", str(port)) for part in contender.command)
-    environment = {k: v.replace("{port}", str(port)) for k, v in contender.environment.items()}
-    async with process(command, environment) as running:
-        if contender.says_port:
-            port = await said_port(running)
-        await _accepts(contender, running, port)
-        yield Serving(contender=contender, pid=running.pid, port=port)
-
-
-async def _accepts(contender: Contender, running: Process, port: int) -> None:
-    async with asyncio.timeout(START_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                if running.returncode is not None:
-                    message = f"{contender.name} ended with {running.returncode}"
-                    raise RuntimeError(message) from None
-                await asyncio.sleep(0.05)
-            else:
-                writer.close()
-                return
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -13,15 +13,14 @@ from bench.contenders import ASGI, PIPES, RAW, REMUXD
 from bench.results import Case, Result
 from bench.ttff import LIMIT
 
-__all__ = ["Figure", "figures", "many"]
+__all__ = [
+    "NETWORK", "PACES", "Face", "Figure", "against_pipe", "faces", "figures", "many", "usual",
+]  # fmt: skip
 
 Results = Mapping[str, Result]
 Sides = tuple[float | None, float | None]
-# A process that is started for a stream costs most at its start; both views are given.
-CPU = {
-    "whole_cpu_ms_per_mb": "CPU per MB, whole clip",
-    "cpu_ms_per_mb": "CPU per MB, once under way",
-}
+NETWORK: Mapping[str, str | float | int] = {"delay_ms": 20, "rate_mbit": 50}
+PACES = ("origin", "client")
 MANY = 50  # streams at a time, for which the bounds are
 
 
@@ -29,7 +28,7 @@ MANY = 50  # streams at a time, for which the bounds are
 class Figure:
     name: str
     value: float | None
-    bound: float
+    bound: float | None = None  # none: it stands beside one that has
     at_least: bool = False  # the bound is a lower one
     ours: float | None = None  # what stands above the line, and below it
     theirs: float | None = None
@@ -37,10 +36,27 @@ class Figure:
 
     @property
     def kept(self) -> bool | None:
-        """Whether the bound is kept; None where nothing was measured."""
-        if self.value is None:
+        """Whether the bound is kept; None where there is none, or nothing was measured."""
+        if self.value is None or self.bound is None:
             return None
         return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Face:
+    """One figure for both of our faces."""
+
+    name: str
+    aiohttp: float
+    asgi: float
+    unit: str
+    at_least: bool = False
+
+    @property
+    def ratio(self) -> float:
+        """How much worse the ASGI face is."""
+        above, below = (self.aiohttp, self.asgi) if self.at_least else (self.asgi, self.aiohttp)
+        return above / below if below else float("inf")
 
 
 def many(result: Result | None) -> int:
@@ -49,21 +65,63 @@ def many(result: Result | None) -> int:
     return max((count for count in counts if count <= MANY), default=MANY)
 
 
+def usual(result: Result | None, pace: str) -> Case:
+    """Return the case of many streams that the bounds are for: the shorter one, if several."""
+    streams = many(result)
+    rows = result.find(pace=pace, streams=streams) if result else []
+    return {
+        "pace": pace,
+        "streams": streams,
+        "seconds": min((float(row.case["seconds"]) for row in rows), default=0.0),
+    }
+
+
 def figures(results: Results) -> list[Figure]:
     """Return all figures, in the order in which they are promised."""
     found = [*_ttff(results), *_memory(results), *_cpu(results), *_throughput(results)]
-    return [*found, _faces(results), *_upstream(results)]
+    return [*found, _worst_face(results), *_upstream(results)]
+
+
+def faces(results: Results) -> list[Face]:
+    """Return the values of both faces for every figure that was measured for them."""
+    wanted: list[tuple[str, str, str, Case, str]] = []
+    for source in ("master", "media"):
+        case: Case = {"source": source, "connections": "cold", **NETWORK}
+        name = f"first fragment, {source} playlist"
+        wanted.append((name, "ttff", "first_fragment_ms", case, "ms"))
+    for pace in PACES:
+        case = usual(results.get("memory"), pace)
+        where = f"{case['streams']} streams, {pace}-paced"
+        wanted.append((f"PSS per stream, {where}", "memory", "pss_per_stream_mb", case, "MB"))
+        wanted.append((f"PSS given back, {where}", "memory", "given_back", case, ""))
+        case = usual(results.get("cpu"), pace)
+        wanted.append((f"CPU per MB, {where}", "cpu", "whole_cpu_ms_per_mb", case, "ms"))
+    wanted.append(("one whole clip, total time", "throughput", "total_ms", {"streams": 1}, "ms"))
+    found = []
+    for name, question, value, case, unit in wanted:
+        asgi = _median(results, question, ASGI.name, value, case)
+        aiohttp = _median(results, question, REMUXD.name, value, case)
+        if asgi is not None and aiohttp is not None:
+            at_least = value == "given_back"
+            found.append(Face(name=name, aiohttp=aiohttp, asgi=asgi, unit=unit, at_least=at_least))
+    return found
+
+
+def against_pipe(results: Results, question: str, value: str, case: Case) -> Sides:
+    """Return our median and that of the better pipe."""
+    pipes = [_median(results, question, pipe.name, value, case) for pipe in PIPES]
+    there = [one for one in pipes if one is not None]
+    return _median(results, question, REMUXD.name, value, case), min(there, default=None)
 
 
 def _ttff(results: Results) -> Iterator[Figure]:
-    network: dict[str, str | float | int] = {"delay_ms": 20, "rate_mbit": 50}
     for source, bound in (("master", 0.25), ("media", 0.50)):
-        case: Case = {"source": source, "connections": "cold", **network}
-        sides = _against_pipe(results, "ttff", "first_fragment_ms", case)
+        case: Case = {"source": source, "connections": "cold", **NETWORK}
+        sides = against_pipe(results, "ttff", "first_fragment_ms", case)
         yield _ratio(f"first fragment / ffmpeg pipe, {source} playlist", sides, bound, "ms")
     for source in ("master", "media"):
         for connections in ("cold", "warm"):
-            case = {"source": source, "connections": connections, **network}
+            case = {"source": source, "connections": connections, **NETWORK}
             sides = (
                 _median(results, "ttff", REMUXD.name, "first_fragment_ms", case),
                 _median(results, "ttff", LIMIT, "first_fragment_ms", case),
@@ -73,15 +131,14 @@ def _ttff(results: Results) -> Iterator[Figure]:
 
 
 def _memory(results: Results) -> Iterator[Figure]:
-    streams = many(results.get("memory"))
-    cases = {pace: {"pace": pace, "streams": streams} for pace in ("origin", "client")}
+    cases = {pace: usual(results.get("memory"), pace) for pace in PACES}
     for pace, case in cases.items():
-        sides = _against_pipe(results, "memory", "pss_per_stream_mb", case)
-        name = f"PSS per stream / ffmpeg pipe, {streams} streams, {pace}-paced"
+        sides = against_pipe(results, "memory", "pss_per_stream_mb", case)
+        name = f"PSS per stream / ffmpeg pipe, {case['streams']} streams, {pace}-paced"
         yield _ratio(name, sides, 0.12, "MB")
     for pace, case in cases.items():
         yield Figure(
-            name=f"PSS given back 2 s after {streams} streams ended, {pace}-paced",
+            name=f"PSS given back 2 s after {case['streams']} streams ended, {pace}-paced",
             value=_median(results, "memory", REMUXD.name, "given_back", case),
             bound=0.80,
             at_least=True,
@@ -89,55 +146,44 @@ def _memory(results: Results) -> Iterator[Figure]:
 
 
 def _cpu(results: Results) -> Iterator[Figure]:
-    streams = many(results.get("cpu"))
-    for value, what in CPU.items():
-        for pace in ("origin", "client"):
-            case: Case = {"pace": pace, "streams": streams}
-            sides = _against_pipe(results, "cpu", value, case)
-            yield _ratio(f"{what} / ffmpeg pipe, {streams} {pace}-paced", sides, 0.40, "ms/MB")
-        for pace, bound in (("origin", 2.2), ("client", 4.0)):
-            case = {"pace": pace, "streams": streams}
+    raw_bounds = {"origin": 2.2, "client": 4.0}
+    for value, what in (("whole_cpu_ms_per_mb", ""), ("cpu_ms_per_mb", ", once under way")):
+        bounded = not what  # the promise is for the whole work
+        for pace in PACES:
+            case = usual(results.get("cpu"), pace)
+            where = f"{case['streams']} streams, {pace}-paced{what}"
+            sides = against_pipe(results, "cpu", value, case)
+            bound = 0.40 if bounded else None
+            yield _ratio(f"CPU per MB / ffmpeg pipe, {where}", sides, bound, "ms")
+        for pace in PACES:
+            case = usual(results.get("cpu"), pace)
+            where = f"{case['streams']} streams, {pace}-paced{what}"
             sides = (
                 _median(results, "cpu", REMUXD.name, value, case),
                 _median(results, "cpu", RAW.name, value, case),
             )
-            name = f"{what} / raw pass-through, {streams} {pace}-paced"
-            yield _ratio(name, sides, bound, "ms/MB")
+            bound = raw_bounds[pace] if bounded else None
+            yield _ratio(f"CPU per MB / raw pass-through, {where}", sides, bound, "ms")
 
 
 def _throughput(results: Results) -> Iterator[Figure]:
     case = {"streams": 1}
-    sides = _against_pipe(results, "throughput", "total_ms", case)
+    sides = against_pipe(results, "throughput", "total_ms", case)
     yield _ratio("one whole clip, total time / ffmpeg pipe", sides, 0.50, "ms")
     raw = _median(results, "throughput", RAW.name, "total_ms", case)
     yield _ratio("one whole clip, total time / raw pass-through", (sides[0], raw), 2.0, "ms")
 
 
-def _faces(results: Results) -> Figure:
-    """Return the worst ratio of the two faces, over everything that is better when it is less."""
-    worst: tuple[float, str] | None = None
-    values = {
-        "ttff": "first_fragment_ms",
-        "memory": "pss_per_stream_mb",
-        "cpu": "cpu_ms_per_mb",
-        "throughput": "total_ms",
-    }
-    for question, value in values.items():
-        result = results.get(question)
-        for row in result.find(ASGI.name) if result else []:
-            if question in {"memory", "cpu"} and row.case["streams"] not in {1, many(result)}:
-                continue
-            asgi = _median(results, question, ASGI.name, value, row.case)
-            aiohttp = _median(results, question, REMUXD.name, value, row.case)
-            if asgi is not None and aiohttp:
-                case = ", ".join(str(part) for part in row.case.values())
-                one = (asgi / aiohttp, f"{question} {case}")
-                worst = max(worst, one) if worst else one
-    where = f" (the worst: {worst[1]})" if worst else ""
+def _worst_face(results: Results) -> Figure:
+    worst = max(faces(results), key=lambda face: face.ratio, default=None)
     return Figure(
-        name=f"ASGI face / aiohttp face, every figure{where}",
-        value=worst[0] if worst else None,
+        name="ASGI face / aiohttp face, every figure"
+        + (f" (the worst: {worst.name})" if worst else ""),
+        value=worst.ratio if worst else None,
         bound=1.15,
+        ours=worst.asgi if worst else None,
+        theirs=worst.aiohttp if worst else None,
+        unit=worst.unit if worst else "",
     )
 
 
@@ -149,12 +195,6 @@ def _upstream(results: Results) -> Iterator[Figure]:
         yield Figure(name=name, value=max(taken, default=None), bound=1)
 
 
-def _against_pipe(results: Results, question: str, value: str, case: Case) -> Sides:
-    pipes = [_median(results, question, pipe.name, value, case) for pipe in PIPES]
-    there = [one for one in pipes if one is not None]
-    return _median(results, question, REMUXD.name, value, case), min(there, default=None)
-
-
 def _median(
     results: Results, question: str, contender: str, value: str, case: Case
 ) -> float | None:
@@ -162,7 +202,7 @@ def _median(
     return result.median(contender, value, **case) if result else None
 
 
-def _ratio(name: str, sides: Sides, bound: float, unit: str) -> Figure:
+def _ratio(name: str, sides: Sides, bound: float | None, unit: str) -> Figure:
     ours, theirs = sides
     value = ours / theirs if ours is not None and theirs else None
     return Figure(name=name, value=value, bound=bound, ours=ours, theirs=theirs, unit=unit)

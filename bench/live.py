@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from bench.clip import SEGMENT_S
 
-__all__ = ["WINDOW", "live_playlist", "one_segment"]
+__all__ = ["LIVE_EDGE", "WINDOW", "live_playlist", "one_segment"]
 
 WINDOW = 6  # segments of a live playlist
+LIVE_EDGE = -3  # how far from the end of a live playlist one begins (RFC 8216, 6.3.3)
 
 
 def live_playlist(whole: bytes, age_s: float) -> bytes:

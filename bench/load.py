@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from bench.clip import GOP_S
-from bench.contenders import Serving
+from bench.processes import Serving
 
 __all__ = ["Load", "Totals"]
 
@@ -126,7 +126,7 @@ class Load:
                         client.connection = self._connect(client.source)
                     self._read(client, client.connection)
                 except OSError as error:
-                    self._failure = f"{self._server.contender.name}: {error}"
+                    self._failure = str(error)
                     return
 
     def _read(self, client: _Client, connection: socket.socket) -> None:

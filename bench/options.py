@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import clip as clips
 from bench.contenders import CONTENDERS, Contender, by_name
-from bench.results import Result, surroundings
+from bench.processes import run
+from bench.results import Result, commit, surroundings
 
 __all__ = ["OUT", "Options", "alone", "finish"]
 
@@ -26,13 +26,15 @@ class Options:
     runs: int = 7
     full: bool = False  # the whole grid, instead of what the figures need
     streams: tuple[int, ...] = (50,)  # at a time, where many are asked about
-    window_s: float = 4.0
+    seconds: float = 14.0  # that many streams are watched
+    window_s: float = 4.0  # at their end, once all are under way
 
     def as_dict(self) -> dict[str, object]:
         return {
             "runs": self.runs,
             "full": self.full,
             "streams": list(self.streams),
+            "seconds": self.seconds,
             "window_s": self.window_s,
         }
 
@@ -48,6 +50,7 @@ def alone(
     parser.add_argument("--full", action="store_true", help="the whole grid")
     parser.add_argument("--contender", action="append", default=[], help="by name; default: all")
     parser.add_argument("--streams", type=int, nargs="+", default=[50])
+    parser.add_argument("--seconds", type=float, default=14.0)
     parser.add_argument("--window-s", type=float, default=4.0)
     parser.add_argument("--clip-s", type=int, default=120)
     parser.add_argument("--out", type=Path, default=OUT)
@@ -58,13 +61,16 @@ def alone(
         runs=taken.runs,
         full=taken.full,
         streams=tuple(taken.streams),
+        seconds=taken.seconds,
         window_s=taken.window_s,
     )
+
+    commit()  # as it is now
 
     async def ask() -> Result:
         return await question(options)
 
-    finish(asyncio.run(ask()), options, taken.out, values)
+    finish(run(ask()), options, taken.out, values)
 
 
 def finish(result: Result, options: Options, out: Path, values: Sequence[str]) -> None:

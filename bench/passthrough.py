@@ -14,7 +14,17 @@ from urllib.parse import urljoin
 import aiohttp
 from aiohttp import web
 
+from bench.live import LIVE_EDGE
 from bench.service import serve_stream
+
+__all__ = ["SESSION", "entries", "pool", "segments"]
+
+
+def entries(text: str) -> list[str]:
+    """Return the addresses of a playlist; of a live one, those from where one begins."""
+    listed = [line for line in text.splitlines() if line and not line.startswith("#")]
+    ends = "#EXT-X-ENDLIST" in text or "#EXT-X-STREAM-INF" in text
+    return listed if ends else listed[LIVE_EDGE:]
 
 
 async def segments(session: aiohttp.ClientSession, url: str) -> list[str]:
@@ -22,9 +32,7 @@ async def segments(session: aiohttp.ClientSession, url: str) -> list[str]:
     while True:
         async with session.get(url, raise_for_status=True) as answer:
             text = await answer.text()
-        addresses = [
-            urljoin(url, line) for line in text.splitlines() if line and not line.startswith("#")
-        ]
+        addresses = [urljoin(url, entry) for entry in entries(text)]
         if "#EXT-X-STREAM-INF" not in text:
             return addresses
         url = addresses[0]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.contenders import ASGI, BUFFERED, PIPES, RAW, REMUXD, REMUXD_2
-from bench.figures import many
+from bench.figures import NETWORK, PACES, many, usual
 from bench.results import Result, Row, median
 from bench.ttff import LIMIT
 
@@ -19,21 +20,29 @@ __all__ = ["draw"]
 COLOURS = {
     REMUXD.name: "#1f6fb4",
     ASGI.name: "#6baed6",
-    REMUXD_2.name: "#08306b",
+    REMUXD_2.name: "#2c8c99",
     PIPES[0].name: "#d95f0e",
     PIPES[1].name: "#fe9929",
-    BUFFERED.name: "#969696",
+    BUFFERED.name: "#a6761d",
     RAW.name: "#41ab5d",
-    LIMIT: "#252525",
+    LIMIT: "#808080",
 }
 OTHER = "#756bb1"
+GREY = "#808080"  # read on white and on black alike, as the pages are that show the pictures
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    **dict.fromkeys(
+        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY
+    ),
+}
 LOGARITHMIC = 40  # when the longest bar is so many times the shortest
 DOTS_PER_INCH = 110
 
 
 def draw(results: Mapping[str, Result], folder: Path) -> dict[str, list[str]]:
     """Write the pictures of the questions that were asked; returns their names by question."""
-    mpl.rcParams.update({"font.size": 9, "axes.spines.top": False, "axes.spines.right": False})
     folder.mkdir(parents=True, exist_ok=True)
     drawn: dict[str, list[str]] = {}
     painters: dict[str, Callable[[Result], list[tuple[str, Figure]]]] = {
@@ -43,46 +52,61 @@ def draw(results: Mapping[str, Result], folder: Path) -> dict[str, list[str]]:
         "throughput": _throughput,
         "scale": _scale,
     }
-    for question, paint in painters.items():
-        if question in results:
-            for name, figure in paint(results[question]):
-                # No date and no version inside: the same rows are the same file.
-                figure.savefig(folder / f"{name}.png", dpi=DOTS_PER_INCH, metadata={"Software": ""})
-                drawn.setdefault(question, []).append(f"{name}.png")
+    with mpl.rc_context(STYLE):
+        for question, paint in painters.items():
+            if question in results:
+                for name, figure in paint(results[question]):
+                    figure.savefig(
+                        folder / f"{name}.png",
+                        dpi=DOTS_PER_INCH,
+                        transparent=True,
+                        # No date and no version inside: the same rows are the same file.
+                        metadata={"Software": ""},
+                    )
+                    drawn.setdefault(question, []).append(f"{name}.png")
     return drawn
 
 
 def _ttff(result: Result) -> list[tuple[str, Figure]]:
-    rows = result.find(connections="cold", delay_ms=20, rate_mbit=50)
+    rows = result.find(connections="cold", **NETWORK)
     kinds = ("master", "media", "live")
     panels = [(f"{k} playlist", [r for r in rows if r.case["source"] == k]) for k in kinds]
     title = "first whole fragment, ms (20 ms delay, 50 Mbit/s, cold connections)"
-    return [("ttff", _bars(panels, "first_fragment_ms", title))]
+    return [("first-fragment", _bars(panels, "first_fragment_ms", title))]
 
 
 def _memory(result: Result) -> list[tuple[str, Figure]]:
     streams = many(result)
     title = f"PSS per stream, MB ({streams} streams)"
-    drawn = [("memory", _bars(_paces(result, streams), "pss_per_stream_mb", title))]
+    drawn = [("memory", _bars(_paces(result), "pss_per_stream_mb", title))]
     if len({row.case["streams"] for row in result.rows}) > 1:
-        lines = [(f"{pace}-paced", result.find(pace=pace)) for pace in ("origin", "client")]
-        title = "PSS of the whole tree, MB"
-        drawn.append(("memory-streams", _lines(lines, [("tree_pss_mb", title)])))
+        short = usual(result, "origin")["seconds"]
+        lines = [
+            (f"{pace}-paced", _with_idle(result.find(pace=pace, seconds=short))) for pace in PACES
+        ]
+        drawn.append(("memory-streams", _lines(lines, [("tree_pss_mb", "PSS of the tree, MB")])))
     return drawn
 
 
-def _cpu(result: Result) -> list[tuple[str, Figure]]:
-    streams = many(result)
-    panels = _paces(result, streams)
-    panels.append(("one at full speed", result.find(pace="none")))
-    return [
-        (
-            "cpu",
-            _bars(
-                panels, "whole_cpu_ms_per_mb", f"CPU of a whole clip, ms per MB ({streams} streams)"
-            ),
+def _with_idle(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows with that of no stream, which is the idle tree before each run."""
+    idle = [
+        Row(
+            contender=row.contender,
+            case={**row.case, "streams": 0},
+            values={"tree_pss_mb": row.values["idle_pss_mb"]},
         )
+        for row in rows
+        if row.case["streams"] == 1
     ]
+    return [*idle, *rows]
+
+
+def _cpu(result: Result) -> list[tuple[str, Figure]]:
+    panels = _paces(result)
+    panels.append(("one whole clip at full speed", result.find(pace="none")))
+    title = f"CPU per MB delivered, ms ({many(result)} streams, their start and end included)"
+    return [("cpu", _bars(panels, "whole_cpu_ms_per_mb", title))]
 
 
 def _throughput(result: Result) -> list[tuple[str, Figure]]:
@@ -91,14 +115,12 @@ def _throughput(result: Result) -> list[tuple[str, Figure]]:
 
 
 def _scale(result: Result) -> list[tuple[str, Figure]]:
-    values = [("cores", "cores used"), ("tree_pss_mb", "PSS of the whole tree, MB")]
+    values = [("cores", "cores used"), ("tree_pss_mb", "PSS of the tree, MB")]
     return [("scale", _lines([("", result.rows)], values))]
 
 
-def _paces(result: Result, streams: int) -> list[tuple[str, list[Row]]]:
-    return [
-        (f"{pace}-paced", result.find(pace=pace, streams=streams)) for pace in ("origin", "client")
-    ]
+def _paces(result: Result) -> list[tuple[str, list[Row]]]:
+    return [(f"{pace}-paced", result.find(**usual(result, pace))) for pace in PACES]
 
 
 def _bars(panels: Sequence[tuple[str, list[Row]]], value: str, title: str) -> Figure:
@@ -155,5 +177,5 @@ def _lines(panels: Sequence[tuple[str, list[Row]]], values: Sequence[tuple[str, 
         axes.set_ylim(bottom=0)
         axes.set_title(f"{title}, {name}" if name else title, fontsize=9)
         if index == 0:
-            axes.legend(fontsize=7)
+            axes.legend(fontsize=7, framealpha=0)
     return figure

@@ -1,19 +1,27 @@
 """Turn results into RESULTS.md and its pictures; no figure in it is typed by hand.
 
-python -m bench.report [--results bench/results] [--to bench]
+    python -m bench.report [--results bench/results] [--to bench] [--readme .]
+
+The words in it are those of `bench.notes`.  What the README shows is written anew between its two
+markers (`bench.readme`).
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from bench.contenders import PIPES, REMUXD
-from bench.figures import Figure, figures, many
+from bench import readme
+from bench.contenders import MEDIAFLOW, STREAMLINK
+from bench.cpu import at_length_ms_per_mb
+from bench.figures import PACES, Figure, faces, figures, usual
+from bench.notes import HOW, NOTES
 from bench.options import OUT
 from bench.plots import draw
-from bench.results import Case, Result, Row, median, p95
+from bench.results import Result, Row, median, p95
+from bench.ttff import CURL, LIMIT
 
 __all__ = ["write"]
 
@@ -26,6 +34,7 @@ TITLES = {
     "scale": "How many streams",
     "upstream": "What it costs the origin",
 }
+LENGTHS_S = (10, 30, 120, 600)
 COLUMNS: Mapping[str, Mapping[str, str]] = {
     "ttff": {"first_byte_ms": "first byte, ms", "first_fragment_ms": "first fragment, ms"},
     "memory": {
@@ -37,10 +46,11 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "given_back": "given back",
     },
     "cpu": {
-        "whole_cpu_ms_per_mb": "CPU, whole clip, ms/MB",
+        "whole_cpu_ms_per_mb": "CPU in all, ms/MB",
         "cpu_ms_per_mb": "once under way, ms/MB",
         "start_cpu_ms": "start of a stream, ms",
         "cores": "cores",
+        "delivered_mbit_per_s": "Mbit/s delivered",
         "late_s": "latest client, s",
     },
     "throughput": {
@@ -59,49 +69,26 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "gets_per_segment": "GETs/segment",
         "most_gets_of_one": "most GETs of one",
         "variants": "variants",
-        "playlists": "playlists",
+        "playlists": "GETs of playlists",
         "bytes_ratio": "bytes fetched / played",
         "delivered_ratio": "bytes delivered / played",
+        "mp4": "MP4",
     },
 }
-NOTES = {
-    "ttff": (
-        "The limit is a bare client that makes the same requests one after the other, until the "
-        "first picture and the first audio frame have arrived; nobody can be before it. What comes "
-        "on top is what the origin's rate takes to send what the media library wants to have read "
-        "before it names the tracks, and the start of a worker."
-    ),
-    "memory": (
-        "The whole process tree counts: per stream is (tree - idle tree) / n, and tree / n is what "
-        "a machine has to have. Origin-paced, a stream holds what its demuxer and its muxer hold; "
-        "client-paced, its buffers are full too, and their sum is bounded by one budget."
-    ),
-    "cpu": (
-        "The ffmpeg pipe is C with a copy through an OS pipe; raw pass-through is what receiving "
-        "and sending alone cost in the same kind of server. The difference between it and remuxd "
-        "is the remux itself and the way of the bytes between event loop and worker thread."
-    ),
-    "throughput": (
-        "Nothing waits here: what bounds a lone stream is how well fetching, remuxing and sending "
-        "overlap, and eight of them are bound by what one interpreter can do at a time."
-    ),
-    "scale": (
-        "The origin and the clients run on the same cores, so raw pass-through shows what the rig "
-        "carries. A stream is carried as long as no client is two seconds behind its own time."
-    ),
-    "upstream": (
-        "One GET for each segment, and none from a variant that nobody plays. The ffmpeg pipe "
-        "reads all variants of a multivariant playlist while it probes, and maps one of them."
-    ),
-}
 
 
-def write(source: Path, folder: Path) -> Path:
-    """Write `RESULTS.md` and `plots/` into `folder`, from the JSON files in `source`."""
-    read = {q: Result.read(source / f"{q}.json") for q in QUESTIONS if _there(source, q)}
-    drawn = draw(read, folder / "plots")
+def write(source: Path, folder: Path, repository: Path | None = None) -> Path:
+    """Write `RESULTS.md` into `folder`, from the JSON files in `source`, and the pictures there.
+
+    `repository`: the folder whose README is to show the new figures; None: leave it alone.
+    """
+    results = {q: Result.read(source / f"{q}.json") for q in QUESTIONS if _there(source, q)}
+    drawn = draw(results, source)
+    folder.mkdir(parents=True, exist_ok=True)
     file = folder / "RESULTS.md"
-    file.write_text("\n".join(_lines(read, drawn)))
+    file.write_text("\n".join(_lines(results, drawn, Path(os.path.relpath(source, folder)))))
+    if repository is not None:
+        readme.fill(repository / "README.md", results, source, file)
     return file
 
 
@@ -109,19 +96,30 @@ def _there(source: Path, question: str) -> bool:
     return (source / f"{question}.json").is_file()
 
 
-def _lines(results: Mapping[str, Result], drawn: Mapping[str, Sequence[str]]) -> Iterator[str]:
+def _lines(
+    results: Mapping[str, Result], drawn: Mapping[str, Sequence[str]], pictures: Path
+) -> Iterator[str]:
     yield "# Measured\n"
     yield "Written by `python -m bench.report` from what `python -m bench` measured.\n"
     yield from _about(results)
     yield "\n## The figures\n"
-    yield "Ratios of medians within one run; to the better of the two ffmpeg command lines.\n"
+    yield f"{HOW}\n"
     yield from _figures(figures(results))
-    yield from _asked_for(results)
+    yield ""
+    yield from (f"- {line}" for line in readme.asked_for(results))
+    yield from _faces(results)
+    yield from _wrong(results)
     for question, result in results.items():
         yield f"\n## {TITLES[question]}\n"
         yield f"{NOTES[question]}\n"
         for name in drawn.get(question, ()):
-            yield f"![{TITLES[question]}](plots/{name})\n"
+            yield f"![{TITLES[question]}]({(pictures / name).as_posix()})\n"
+        if question == "ttff":
+            yield from _checked(result)
+        if question == "cpu":
+            yield from _lengths(result)
+        if question == "scale":
+            yield from _carried(result)
         yield from _table(result)
     yield ""
 
@@ -129,9 +127,18 @@ def _lines(results: Mapping[str, Result], drawn: Mapping[str, Sequence[str]]) ->
 def _about(results: Mapping[str, Result]) -> Iterator[str]:
     if not results:
         return
-    about = next(iter(results.values())).about
+    abouts = {question: result.about for question, result in results.items()}
+    about = next(iter(abouts.values()))
     clip, versions = about["clip"], about["versions"]
-    yield f"- made {about['made']}, commit `{about['commit']}`"
+    made = sorted(one["made"] for one in abouts.values())
+    commits: dict[str, list[str]] = {}
+    for question, one in abouts.items():
+        commits.setdefault(one["commit"], []).append(question)
+    if len(commits) == 1:
+        yield f"- measured at commit `{about['commit']}`, {made[0]} to {made[-1]}"
+    else:
+        parts = [f"`{commit}` ({', '.join(asked)})" for commit, asked in commits.items()]
+        yield f"- measured at commits {', '.join(parts)}, {made[0]} to {made[-1]}"
     yield f"- {about['cpu']}, {about['cores']} cores, {about['system']}"
     yield "- " + ", ".join(f"{k} {v}" if k != "ffmpeg" else v for k, v in versions.items())
     yield (
@@ -144,7 +151,7 @@ def _figures(all_figures: Sequence[Figure]) -> Iterator[str]:
     yield "| figure | bound | measured | | remuxd | the other |"
     yield "|---|---:|---:|---|---:|---:|"
     for one in all_figures:
-        bound = f"{'>=' if one.at_least else '<='} {one.bound:g}"
+        bound = "" if one.bound is None else f"{'>=' if one.at_least else '<='} {one.bound:g}"
         value = "not measured" if one.value is None else f"{one.value:.2f}"
         mark = {True: "kept", False: "**missed**", None: ""}[one.kept]
         ours, theirs = (
@@ -153,33 +160,94 @@ def _figures(all_figures: Sequence[Figure]) -> Iterator[str]:
         yield f"| {one.name} | {bound} | {value} | {mark} | {ours} | {theirs} |"
 
 
-def _asked_for(results: Mapping[str, Result]) -> Iterator[str]:
-    if "ttff" in results:
-        network: dict[str, str | float | int] = {
-            "connections": "cold",
-            "delay_ms": 20,
-            "rate_mbit": 50,
-        }
-        for source in ("master", "media"):
-            first = results["ttff"].median(REMUXD.name, "first_byte_ms", source=source, **network)
-            if first is not None:
-                yield f"\nFirst byte, {source} playlist, cold: **{first:.0f} ms**."
-    if "memory" in results:
-        result = results["memory"]
-        streams = many(result)
-        for pace in ("origin", "client"):
-            case: Case = {"pace": pace, "streams": streams}
-            ours = result.median(REMUXD.name, "pss_per_stream_mb", **case)
-            pipes = [result.median(pipe.name, "pss_per_stream_mb", **case) for pipe in PIPES]
-            there = [one for one in pipes if one]
-            if ours is not None and there:
-                saved = 100 * (1 - ours / min(there))
-                yield f"\nMemory saved, {streams} streams, {pace}-paced: **{saved:.0f} %**."
+def _faces(results: Mapping[str, Result]) -> Iterator[str]:
+    if found := faces(results):
+        yield "\n### The two faces\n"
+        yield "| figure | aiohttp | ASGI | ratio (more is worse for ASGI) |"
+        yield "|---|---:|---:|---:|"
+        for face in found:
+            sides = [f"{_number(one)} {face.unit}" for one in (face.aiohttp, face.asgi)]
+            yield f"| {face.name} | {' | '.join(sides)} | {face.ratio:.2f} |"
+
+
+def _wrong(results: Mapping[str, Result]) -> Iterator[str]:
+    """Say what contenders did wrong, as far as this run shows it."""
+    said = []
+    for row in results["upstream"].rows if "upstream" in results else ():
+        where = f"{row.contender}, {row.case['source']} playlist:"
+        values = {name: taken[0] for name, taken in row.values.items()}
+        if values["gets_per_segment"] > 1:
+            said.append(
+                f"{where} {values['gets']:g} GETs of segments, {values['gets_per_segment']:.2f} "
+                f"for each that was played and up to {values['most_gets_of_one']:g} of one; "
+                f"{values['variants']:g} variants touched."
+            )
+        if values["delivered_ratio"] < 0.9:
+            said.append(f"{where} only {values['delivered_ratio']:.0%} of the media came.")
+    measured = {row.contender for result in results.values() for row in result.rows}
+    said += [f"{c.name}: {c.wrong}" for c in (STREAMLINK, MEDIAFLOW) if c.name in measured]
+    failures: dict[tuple[str, str, str], int] = {}
+    for question, result in results.items():
+        if question == "memory":
+            continue  # those runs are the ones of the CPU, too
+        for failure in result.failures:
+            case = ", ".join(f"{key} {value}" for key, value in failure.case.items())
+            key = (failure.contender, f"{question}, {case}", failure.reason)
+            failures[key] = failures.get(key, 0) + 1
+    said += [
+        f"{contender}, {case}: failed{f' {count} times' if count > 1 else ''}: {reason}"
+        for (contender, case, reason), count in failures.items()
+    ]
+    if said:
+        yield "\n### What went wrong\n"
+        yield from (f"- {one}" for one in said)
+
+
+def _checked(result: Result) -> Iterator[str]:
+    for row in result.find(CURL):
+        curl = median(row.values["first_fragment_ms"])
+        limit = result.median(LIMIT, "first_fragment_ms", **row.case)
+        if limit:
+            yield (
+                f"Checked against curl, {_case(row)}: the limit took {limit:.1f} ms, curl "
+                f"{curl:.1f} ms for the same requests and bytes.\n"
+            )
+
+
+def _lengths(result: Result) -> Iterator[str]:
+    """Put the start of a stream to what it costs afterwards, for streams of some lengths."""
+    rate = result.about["clip"]["mbit_per_s"] / 8
+    yield "CPU per MB by how long a stream is watched, computed from its start and its rate:\n"
+    yield f"| contender | pace | {' | '.join(f'{s} s, ms/MB' for s in LENGTHS_S)} |"
+    yield f"|---|---|{'---:|' * len(LENGTHS_S)}"
+    for pace in PACES:
+        for row in result.find(**usual(result, pace)):
+            if "start_cpu_ms" in row.values:
+                start, under_way = (
+                    median(row.values[name]) for name in ("start_cpu_ms", "cpu_ms_per_mb")
+                )
+                cells = [
+                    _number(at_length_ms_per_mb(start, under_way, s * rate)) for s in LENGTHS_S
+                ]
+                yield f"| {row.contender} | {pace} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _carried(result: Result) -> Iterator[str]:
+    yield "| contender | streams carried |"
+    yield "|---|---:|"
+    for contender in dict.fromkeys(row.contender for row in result.rows):
+        rows = result.find(contender)
+        most = max((int(r.case["streams"]) for r in rows if r.values["carried"] == [1]), default=0)
+        some_failed = any(row.values["carried"] == [0] for row in rows)
+        yield f"| {contender} | {most}{'' if some_failed else ' or more'} |"
+    yield ""
 
 
 def _table(result: Result) -> Iterator[str]:
     columns = COLUMNS[result.question]
-    for case, rows in _by_case(result.rows, result.question).items():
+    rows_shown = sorted(result.rows, key=_order) if result.question == "scale" else result.rows
+    for case, rows in _by_case(rows_shown, result.question).items():
         there = {k: v for k, v in columns.items() if any(k in row.values for row in rows)}
         yield f"\n{case}\n" if case else ""
         yield f"| contender | {' | '.join(there.values())} | n |"
@@ -199,6 +267,10 @@ def _by_case(rows: Sequence[Row], question: str) -> dict[str, list[Row]]:
     return tables
 
 
+def _order(row: Row) -> tuple[str, float]:
+    return row.contender, float(row.case["streams"])
+
+
 def _named(row: Row, question: str) -> str:
     return (
         f"{row.contender}, {row.case['streams']} streams" if question == "scale" else row.contender
@@ -213,6 +285,7 @@ def _case(row: Row) -> str:
         "rate_mbit": "{} Mbit/s",
         "pace": "{}-paced",
         "streams": "{} at a time",
+        "seconds": "{:g} s",
     }
     parts = [words[key].format(value) for key, value in row.case.items()]
     said = ", ".join(parts).replace(", 0 Mbit/s", ", unlimited rate")
@@ -238,9 +311,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--results", type=Path, default=OUT)
-    parser.add_argument("--to", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--to", type=Path, default=OUT.parent)
+    parser.add_argument("--readme", type=Path, help="the folder of the README to fill in")
     options = parser.parse_args()
-    print(write(options.results, options.to))
+    print(write(options.results, options.to, options.readme))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ where a table is made, so that the file keeps what was measured.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -20,9 +21,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from bench import mediaflow
 from bench.clip import Clip
 
-__all__ = ["Case", "Result", "Row", "median", "p95", "surroundings"]
+__all__ = ["Case", "Failure", "Result", "Row", "commit", "median", "p95", "surroundings"]
 
 Case = Mapping[str, str | float | int]
 PACKAGES = ("remuxd", "av", "aiohttp", "uvloop", "uvicorn", "streamlink")
@@ -39,12 +41,22 @@ class Row:
         return same and all(self.case.get(key) == value for key, value in case.items())
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A run that came to nothing."""
+
+    contender: str
+    case: dict[str, str | float | int]
+    reason: str
+
+
 @dataclass(slots=True, kw_only=True)
 class Result:
     """The rows of one question, in the order in which they were first measured."""
 
     question: str
     rows: list[Row] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
     about: dict[str, Any] = field(default_factory=dict)
 
     def add(self, contender: str, case: Case, **values: float) -> None:
@@ -56,7 +68,13 @@ class Result:
         for name, value in values.items():
             row.values.setdefault(name, []).append(value)
 
-    def find(self, contender: str | None = None, **case: str | float) -> list[Row]:
+    def fail(self, contender: str, case: Case, error: BaseException) -> None:
+        """Note a run that came to nothing; it is no row, and stops nobody."""
+        reason = f"{type(error).__name__}: {error}"
+        print(f"{contender} {dict(case)}: {reason}", file=sys.stderr)
+        self.failures.append(Failure(contender=contender, case=dict(case), reason=reason))
+
+    def find(self, contender: str | None = None, /, **case: str | float) -> list[Row]:
         """Return the rows of a contender (None: all) whose case has these values."""
         return [row for row in self.rows if row.fits(contender, case)]
 
@@ -77,7 +95,8 @@ class Result:
     def read(cls, file: Path) -> Result:
         data = json.loads(file.read_text())
         rows = [Row(**row) for row in data["rows"]]
-        return cls(question=data["question"], rows=rows, about=data["about"])
+        failures = [Failure(**one) for one in data["failures"]]
+        return cls(question=data["question"], rows=rows, failures=failures, about=data["about"])
 
     def show(self, values: Sequence[str]) -> None:
         """Print the medians, a line per row."""
@@ -110,7 +129,7 @@ def surroundings(clip: Clip, options: Mapping[str, Any]) -> dict[str, Any]:
         "load_before": os.getloadavg()[0],
         "system": platform.platform(),
         "versions": _versions(),
-        "commit": _first_line("git", "describe", "--always", "--dirty"),
+        "commit": commit(),
         "clip": {
             "sha256": clip.sha256,
             "seconds": clip.seconds,
@@ -121,6 +140,17 @@ def surroundings(clip: Clip, options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def commit() -> str:
+    """Return the commit that is measured, as it was when this was first asked for.
+
+    With `-dirty` where the code differs from it; what a run has written itself does not count.
+    """
+    head = _first_line("git", "rev-parse", "HEAD")[:12]
+    changed = _first_line("git", "status", "--porcelain", "--", "proxy", "bench/*.py")
+    return f"{head}-dirty" if changed else head
+
+
 def _versions() -> dict[str, str]:
     found = {"python": sys.version.split()[0], "ffmpeg": _first_line("ffmpeg", "-version")}
     for package in PACKAGES:
@@ -128,6 +158,8 @@ def _versions() -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
+    if there := mediaflow.version():
+        found["mediaflow-proxy"] = there
     return found
 
 
@@ -139,7 +171,9 @@ def _cpu() -> str:
 
 def _first_line(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent
+        )
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.partition("\n")[0]

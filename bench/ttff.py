@@ -19,10 +19,11 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 
 from bench import clip as clips
+from bench.attempts import Attempts
 from bench.client import Bare, Began, begin, whole
-from bench.contenders import Origin, Serving, origin, serving
-from bench.live import WINDOW
+from bench.live import LIVE_EDGE, WINDOW
 from bench.options import Options, alone
+from bench.processes import Origin, Serving, origin
 from bench.results import Case, Result
 
 SHOWN = ("first_byte_ms", "first_fragment_ms")
@@ -31,8 +32,7 @@ CURL = "limit, by curl"
 SOURCES = ("master", "media", "live")
 NETWORKS = tuple(itertools.product((0, 20, 80), (8, 50, 0)))  # delay in ms, Mbit/s (0: unlimited)
 USUAL = ((20, 50),)
-WAITING_RUNS = 2  # of those who take a whole download
-LIVE_EDGE = -3  # how far from the end of a live playlist one begins (RFC 8216, 6.3.3)
+WAITING_RUNS = 3  # of those who take a whole download
 
 
 @dataclass(slots=True)
@@ -54,7 +54,8 @@ async def run(options: Options) -> Result:
             source = await stack.enter_async_context(
                 origin(options.folder, delay_ms=delay_ms, rate_mbit=rate_mbit)
             )
-            servers = [await stack.enter_async_context(serving(c)) for c in options.contenders]
+            attempts = Attempts(result)
+            servers = await attempts.started(stack, options.contenders)
             for kind, connections in itertools.product(SOURCES, ("cold", "warm")):
                 if kind == "live" and connections == "warm" and not options.full:
                     continue
@@ -69,16 +70,19 @@ async def run(options: Options) -> Result:
                 )
                 # The first turn warms everybody up, but not those who take a whole download.
                 quick = [server for server in servers if not server.contender.waits]
-                await rounds.turn(quick, Result(question="none"))
+                await rounds.turn(quick, Attempts(Result(question="none")))
                 for turn in range(options.runs):
-                    await rounds.turn(_asked(servers, case, turn), result)
+                    asked = [s for s in servers if _asked(s, case, turn, full=options.full)]
+                    await rounds.turn(asked, attempts)
     return result
 
 
-def _asked(servers: list[Serving], case: Case, turn: int) -> list[Serving]:
-    """Return who is asked: who answers at last is not asked often, nor for what never ends."""
-    able = case["connections"] == "cold" and case["source"] != "live" and turn < WAITING_RUNS
-    return [server for server in servers if able or not server.contender.waits]
+def _asked(server: Serving, case: Case, turn: int, *, full: bool) -> bool:
+    """Tell who is asked: who answers at last is not asked often, nor for what never ends."""
+    if not server.contender.waits:
+        return True
+    sources = ("master", "media") if full else ("master",)
+    return case["connections"] == "cold" and case["source"] in sources and turn < WAITING_RUNS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,16 +94,20 @@ class _Rounds:
     hosts: Hosts
     case: Case
 
-    async def turn(self, servers: list[Serving], result: Result) -> None:
+    async def turn(self, servers: list[Serving], attempts: Attempts) -> None:
         """Ask everybody once, and take the limit."""
+        result = attempts.result
         for server in servers:
-            began = await asyncio.to_thread(self._begin, server)
-            result.add(
-                server.contender.name,
-                self.case,
-                first_byte_ms=began.first_byte_s * 1000,
-                first_fragment_ms=began.first_fragment_s * 1000,
-            )
+            if not attempts.able(server.contender):
+                continue
+            with attempts.of(server.contender, self.case):
+                began = await asyncio.to_thread(self._begin, server)
+                result.add(
+                    server.contender.name,
+                    self.case,
+                    first_byte_ms=began.first_byte_s * 1000,
+                    first_fragment_ms=began.first_fragment_s * 1000,
+                )
         limit_s = await asyncio.to_thread(self._limit)
         result.add(LIMIT, self.case, first_fragment_ms=limit_s * 1000)
         if self.case["source"] == "master" and not self._warm:
@@ -112,15 +120,10 @@ class _Rounds:
         return self.case["connections"] == "warm"
 
     @property
-    def _place(self) -> int:
-        return LIVE_EDGE if self.case["source"] == "live" else 0
-
-    @property
     def _needed(self) -> int:
-        paths = self.clip.segments()
-        if self.case["source"] == "live":
-            paths = paths[:WINDOW]
-        return clips.first_bytes(self.clip.files[paths[self._place]])
+        live = self.case["source"] == "live"
+        first = self.clip.segments()[:WINDOW][LIVE_EDGE if live else 0]
+        return clips.first_bytes(self.clip.files[first])
 
     def _begin(self, server: Serving) -> Began:
         host = self.hosts.new()
@@ -132,9 +135,7 @@ class _Rounds:
 
     def _limit(self) -> float:
         address = _address(self.origin, self.case, self.hosts.new())
-        return Bare(address).begin(
-            address, source_bytes=self._needed, segment=self._place, warm=self._warm
-        )
+        return Bare(address).begin(address, source_bytes=self._needed, warm=self._warm)
 
 
 def _address(source: Origin, case: Case, host: str) -> str:
