@@ -73,8 +73,7 @@ def asked_for(results: Mapping[str, Result]) -> Iterator[str]:
                 yield (
                     f"First byte, {source} playlist, {NETWORK['delay_ms']} ms delay, "
                     f"{NETWORK['rate_mbit']} Mbit/s: **{sides[0]:.0f} ms** (ffmpeg pipe: "
-                    f"{pipe:.0f} ms); it brings the first whole fragment with it "
-                    f"({sides[1]:.0f} ms)."
+                    f"{pipe:.0f} ms); first whole fragment: {sides[1]:.0f} ms."
                 )
     for pace in PACES if "memory" in results else ():
         case = usual(results["memory"], pace)
