@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,6 +41,7 @@ PREFIX = "REMUXD_"
 MIB = 1024 * 1024
 
 _POLICY, _FETCH, _PIPELINE = AddressPolicy(), fetch.Settings(), pipeline.Settings()
+_PAGES = _PIPELINE.pages
 _APP, _ADMISSION, _LOGS = app.Settings(), admission.Settings(), logs.Settings()
 _SIGNING = signing.Settings()
 
@@ -130,6 +132,14 @@ class SecuritySection(_Section):
     operator_token: str = Field(default="", repr=False)
 
 
+class ExtractSection(_Section):
+    enabled: bool = _PAGES.enabled
+    respect_robots: bool = _PAGES.respect_robots
+    page_bytes: Annotated[int, Field(ge=1024, le=16 * MIB)] = _PAGES.limits.page_bytes
+    depth: Annotated[int, Field(ge=0, le=3)] = _PAGES.depth
+    deadline_s: Annotated[float, Field(gt=0)] = _PAGES.deadline_s
+
+
 class LogSection(_Section):
     level: Literal["debug", "info", "warning", "error"] = _LOGS.level
     format: Literal["human", "json"] = _LOGS.format
@@ -145,6 +155,7 @@ class Config(BaseSettings):
     limits: LimitsSection = LimitsSection()
     memory: MemorySection = MemorySection()
     security: SecuritySection = SecuritySection()
+    extract: ExtractSection = ExtractSection()
     log: LogSection = LogSection()
 
     @classmethod
@@ -229,7 +240,18 @@ class Config(BaseSettings):
                 text=Limits(segments=self.limits.segments),
             ),
             streams=self.limits.streams,
+            pages=self.page_settings(),
             budget_bytes=budget_bytes if shared else budget_bytes // self.server.workers,
+        )
+
+    def page_settings(self) -> pipeline.PageSettings:
+        extract = self.extract
+        return pipeline.PageSettings(
+            enabled=extract.enabled,
+            respect_robots=extract.respect_robots,
+            depth=extract.depth,
+            deadline_s=extract.deadline_s,
+            limits=replace(_PAGES.limits, page_bytes=extract.page_bytes),
         )
 
     def signing_settings(self) -> signing.Settings:

@@ -267,6 +267,26 @@ class NoVideoFound(ProxyError):
     public = "This address is a page, and no HLS address was found in it."
 
 
+class PlainMp4(NoVideoFound):
+    """The video of the page is a file, which needs no proxy; `detail` has its address, without the
+    query, which may hold a secret."""
+
+    code = "plain_file"
+    public = "The video of this page is a plain MP4, which can be fetched directly."
+
+
+class PageRefused(ProxyError):
+    """In the place of the page stands a login, a challenge or a refusal, or its robots.txt asks not
+    to read it.  None of that is ever worked around."""
+
+    status = 422
+    code = "page_refused"
+    public = (
+        "The site does not give this page to programs. Nothing is done against that: use its "
+        "official API, or the address of the playlist where you may have it."
+    )
+
+
 class NoPlayableVariant(ProxyError):
     status = 422
     code = "no_playable_variant"

@@ -12,7 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from proxy.errors import ProxyError
+from proxy.extract import Candidate
+from proxy.guard.redaction import redact
 from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Rendition, Segment, Variant
+from proxy.pages import Seen
 from proxy.plan import Plan
 
 
@@ -43,6 +46,52 @@ def describe(plan: Plan, *, codecs: str, reason: ProxyError | None) -> dict[str,
         "unseen_from_s": _unseen_from_s(plan),
         "codecs": codecs or None,
         "reason": None if reason is None else {"code": reason.code, "detail": reason.detail},
+        "page": None if plan.page is None else _page(plan.page),
+    }
+
+
+def describe_mp4(page: Seen, reason: ProxyError) -> dict[str, Any]:
+    """Return the report on a page whose video is a file: the same members, most of them empty."""
+    return {
+        "kind": "mp4",
+        "live": False,
+        "duration_s": None,
+        "segments": 0,
+        "target_duration_s": None,
+        "variants": [],
+        "renditions": [],
+        "encryption": [],
+        "discontinuities": 0,
+        "gaps": 0,
+        "splices": [],
+        "copyable": False,
+        "unseen_from_s": None,
+        "codecs": None,
+        "reason": {"code": reason.code, "detail": reason.detail},
+        "page": _page(page),
+    }
+
+
+def _page(page: Seen) -> dict[str, Any]:
+    """What a page offers.  Addresses come without their queries: those may be what signs them, and
+    the page may have been fetched with credentials of the operator."""
+    return {
+        "url": redact(page.url),
+        "title": page.title,
+        "extractor": page.chosen.extractor if page.chosen else None,
+        "candidates": [_candidate(one, page.chosen) for one in page.candidates],
+    }
+
+
+def _candidate(candidate: Candidate, chosen: Candidate | None) -> dict[str, Any]:
+    return {
+        "url": redact(candidate.url),
+        "kind": candidate.kind,
+        "width": candidate.width,
+        "height": candidate.height,
+        "bandwidth": candidate.bandwidth,
+        "extractor": candidate.extractor,
+        "chosen": chosen is not None and candidate.url == chosen.url,
     }
 
 

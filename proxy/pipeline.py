@@ -27,9 +27,10 @@ from proxy.fetch.keys import KeyRing
 from proxy.follow import Clock
 from proxy.hls.cursor import CursorSettings
 from proxy.hls.select import Quality
-from proxy.inspection import describe
+from proxy.inspection import describe, describe_mp4
 from proxy.media.turn import TurnGate
 from proxy.media.wish import StartMissed
+from proxy.pages import FoundMp4, Pages, PageSettings
 from proxy.plan import Plan, PlaylistLimits, Source, check, check_keys, make_plan
 from proxy.request import OnTrouble, StreamRequest
 from proxy.stream import SMALLEST_SHARE_BYTES, MediaStream
@@ -38,6 +39,7 @@ from proxy.supply import Supply
 __all__ = [
     "MediaStream",
     "OnTrouble",
+    "PageSettings",
     "Pipeline",
     "PlaylistLimits",
     "Quality",
@@ -61,6 +63,7 @@ class Settings:
     streams: int = 200  # worker threads at a time
     budget_bytes: int = 64 * MIB  # of media in buffers, shared by all streams
     live: CursorSettings = field(default_factory=CursorSettings)
+    pages: PageSettings = field(default_factory=PageSettings)
 
 
 class Pipeline:
@@ -86,6 +89,7 @@ class Pipeline:
         self._settings = settings or Settings()
         self._clock = clock or Clock()
         self._crowd = crowd or (lambda: 0)
+        self._pages = Pages(fetcher, self._settings.pages)
         self._gate = TurnGate()
         self._streams: set[MediaStream] = set()
 
@@ -117,7 +121,10 @@ class Pipeline:
         Raises:
             ProxyError: there is no playlist to tell anything of.
         """
-        plan = await self._plan(request)
+        try:
+            plan = await self._plan(request)
+        except FoundMp4 as found:
+            return describe_mp4(found.seen, found)
         codecs, reason = "", None
         try:
             check(plan, request)
@@ -131,7 +138,7 @@ class Pipeline:
         return describe(plan, codecs=codecs, reason=reason)
 
     async def _plan(self, request: StreamRequest) -> Plan:
-        return await make_plan(self._fetcher, request, self._settings.playlists)
+        return await make_plan(self._fetcher, request, self._settings.playlists, self._pages)
 
     def _check_room(self) -> None:
         if len(self._streams) >= self._settings.streams:
@@ -243,3 +250,4 @@ class Pipeline:
         for stream in list(self._streams):
             with suppress(Exception):
                 await stream.aclose()
+        self._pages.close()

@@ -1,8 +1,8 @@
 """From an address to what will be fetched: playlist → variant and rendition → media playlists.
 
-Joins fetch and hls; knows no media and no server.  Two requests, one after the other (the second
-twice, side by side, where audio is apart), and nothing of a variant that was not chosen.  Runs on
-the event loop.
+Joins fetch and hls, behind `pages`; knows no media and no server.  Two requests, one after the
+other (the second twice, side by side, where audio is apart), and nothing of a variant that was not
+chosen.  Runs on the event loop.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from proxy.errors import (
     NestedPlaylist,
     NoPlayableVariant,
     NotAPlaylist,
-    NoVideoFound,
     PlaylistError,
     ProxyError,
 )
@@ -28,6 +27,7 @@ from proxy.hls.lines import Limits
 from proxy.hls.model import MediaPlaylist, MultivariantPlaylist, Start
 from proxy.hls.parse import looks_like_playlist, parse_playlist
 from proxy.hls.select import Choice, choose
+from proxy.pages import Found, Pages, Seen
 from proxy.request import StreamRequest
 
 _INSIDE_S = 0.001  # of an end: where the segment before it still is
@@ -98,6 +98,7 @@ class Plan:
     multivariant: MultivariantPlaylist | None = None
     choice: Choice | None = None
     audio_only: bool = False
+    page: Seen | None = None  # where the address was one of a page
     seconds: tuple[tuple[str, float], ...] = ()  # what each step took
 
     @property
@@ -106,29 +107,33 @@ class Plan:
         return self.sources[0].playlist
 
 
-async def make_plan(fetcher: Fetcher, request: StreamRequest, limits: PlaylistLimits) -> Plan:
-    """Fetch the playlists that lead to the media the client wants.
+async def make_plan(
+    fetcher: Fetcher, request: StreamRequest, limits: PlaylistLimits, pages: Pages | None = None
+) -> Plan:
+    """Fetch the playlists that lead to the media the client wants; `pages` follows pages to them.
 
     Raises:
-        NoVideoFound: the address is a page.
+        NoVideoFound, PageRefused: the address is a page that leads to none.
         NotAPlaylist: an address in the playlist leads to something else.
         PlaylistError, NoPlayableVariant, SourceNotFound, ...: as the rooms below raise them.
     """
     began_s = time.monotonic()
-    found = await fetcher.read(request.url, max_bytes=limits.size_bytes, what="playlist")
-    if not looks_like_playlist(found.body):
-        raise _no_playlist(found)
-    playlist = parse_playlist(found.body, found.url, limits=limits.text)
+    beginning = _Beginning(pages=pages or Pages(fetcher), request=request, limits=limits)
+    found = await beginning.find()
+    name = "multivariant" if found.seen is None else "page"
+    playlist = parse_playlist(found.resource.body, found.resource.url, limits=limits.text)
     read_s = time.monotonic()
     if isinstance(playlist, MediaPlaylist):
+        find = None if found.seen is None else beginning.source
         return Plan(
-            sources=(Source(playlist=playlist, address=request.url),),
+            sources=(Source(playlist=playlist, address=found.address, find=find),),
             audio_only=request.quality.kind == "audio",
-            seconds=(("playlist", read_s - began_s),),
+            page=found.seen,
+            seconds=(("playlist" if found.seen is None else name, read_s - began_s),),
         )
     choice = choose(playlist, request.quality, request.audio)
     ways = [
-        _Way(fetcher=fetcher, request=request, limits=limits, choice=choice, role=role)
+        _Way(fetcher=fetcher, beginning=beginning, choice=choice, role=role)
         for role in range(len(_addresses(choice)))
     ]
     sources = await _go_all(ways, playlist)
@@ -137,8 +142,9 @@ async def make_plan(fetcher: Fetcher, request: StreamRequest, limits: PlaylistLi
         multivariant=playlist,
         choice=choice,
         audio_only=choice.audio_only,
+        page=found.seen,
         seconds=(
-            ("multivariant", read_s - began_s),
+            (name, read_s - began_s),
             ("playlist", time.monotonic() - read_s),
         ),
     )
@@ -157,21 +163,39 @@ async def _go_all(ways: list[_Way], parent: MultivariantPlaylist) -> list[Source
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Beginning:
+    """The client's address, and how to come from it to its first playlist, once more if need be."""
+
+    pages: Pages
+    request: StreamRequest
+    limits: PlaylistLimits
+
+    async def find(self) -> Found:
+        return await self.pages.find(self.request.url, max_bytes=self.limits.size_bytes)
+
+    async def source(self) -> Source:
+        """Find a media playlist anew whose address, in a page, has expired."""
+        found = await self.find()
+        playlist = _media_playlist(found.resource, {}, self.limits)
+        return Source(playlist=playlist, address=found.address, find=self.source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Way:
     """From the client's address to one media playlist: the one that has a role in a choice."""
 
     fetcher: Fetcher
-    request: StreamRequest
-    limits: PlaylistLimits
+    beginning: _Beginning
     choice: Choice
     role: int
 
     async def go(self, parent: MultivariantPlaylist) -> Source:
         """Fetch the media playlist that `parent` names."""
         address, imports = _addresses(self.choice)[self.role], dict(parent.defines)
-        found = await self.fetcher.read(address, max_bytes=self.limits.size_bytes, what="playlist")
+        limits = self.beginning.limits
+        found = await self.fetcher.read(address, max_bytes=limits.size_bytes, what="playlist")
         return Source(
-            playlist=_media_playlist(found, imports, self.limits),
+            playlist=_media_playlist(found, imports, limits),
             address=address,
             imports=imports,
             start=parent.start,
@@ -180,12 +204,12 @@ class _Way:
 
     async def again(self) -> Source:
         """Fetch the multivariant playlist, too; its choice must be the same but for addresses."""
-        url, limits = self.request.url, self.limits
-        found = await self.fetcher.read(url, max_bytes=limits.size_bytes, what="playlist")
+        request, limits = self.beginning.request, self.beginning.limits
+        found = (await self.beginning.find()).resource
         parent = parse_playlist(found.body, found.url, limits=limits.text)
         if isinstance(parent, MediaPlaylist):
             raise PlaylistError("it is no multivariant playlist any more")
-        choice = choose(parent, self.request.quality, self.request.audio)
+        choice = choose(parent, request.quality, request.audio)
         if _without_addresses(choice) != _without_addresses(self.choice):
             raise PlaylistError("the multivariant playlist offers something else by now")
         return await replace(self, choice=choice).go(parent)
@@ -213,18 +237,6 @@ def _media_playlist(
     if isinstance(media, MultivariantPlaylist):
         raise NestedPlaylist
     return media
-
-
-def _no_playlist(found: Resource) -> ProxyError:
-    """Say what stands at the client's own address instead of a playlist."""
-    head = found.body[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<!doctype html", b"<html", b"<!--", b"<head", b"<body")) or (
-        "html" in found.content_type and head.startswith(b"<")
-    ):
-        return NoVideoFound()
-    if not found.body:
-        return PlaylistError("it is empty")
-    return PlaylistError("it does not begin with #EXTM3U", line=1)
 
 
 def check(plan: Plan, request: StreamRequest) -> None:

@@ -22,6 +22,7 @@ from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.media import libav
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
+from proxy.pipeline import Settings as PipelineSettings
 from proxy.state.census import Census
 
 __all__ = ["check", "inspect", "load", "load_or_exit", "open_stream", "running_app"]
@@ -128,7 +129,7 @@ async def open_stream(
     stops it, wherever it is.
 
     Args:
-        url: absolute, http or https.
+        url: absolute, http or https; a playlist, or a page that embeds its video.
         quality: `best`, `worst`, `720p` (at most that height), `2500k` (at most that bandwidth in
             kbit/s) or `audio` (audio only).
         audio: language tag, or name of an audio rendition.
@@ -137,7 +138,8 @@ async def open_stream(
         on_gap: whether to `skip` segments that cannot be had, leaving a hole in time.
         on_splice: whether to `skip` sections that one MP4 cannot hold with the others.
         allow_private_addresses: whether loopback and private addresses may be fetched from.
-        config: whose section `upstream` holds (hosts, ports, headers, proxy, certificates).
+        config: whose sections `upstream` (hosts, ports, headers, proxy, certificates) and
+            `extract` hold.
 
     Raises:
         InvalidRequest: an argument is malformed; from the `async with`, as the next one.
@@ -193,5 +195,6 @@ async def _pipeline(
         fetcher = Fetcher(replace(settings, policy=policy))
     except ValueError as error:
         raise ConfigError(f"upstream: {error}") from error
-    async with fetcher, Pipeline(fetcher) as pipeline:
+    pages = PipelineSettings() if config is None else PipelineSettings(pages=config.page_settings())
+    async with fetcher, Pipeline(fetcher, pages) as pipeline:
         yield pipeline

@@ -17,7 +17,7 @@ from tests.conftest import REPOSITORY
 PACKAGE = REPOSITORY / "proxy"
 JOINERS = (
     "pipeline", "stream", "request", "plan", "clip", "supply", "follow", "forgiving", "intake",
-    "inspection",
+    "inspection", "pages", "robots",
 )  # fmt: skip
 APP = ("app", "query", "admission", "delivery")
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
@@ -51,10 +51,16 @@ ROOMS = {
     ),
     **{
         pure: Room(proxy=("errors", pure), foreign=("cryptography",))
-        for pure in ("guard", "state", "extract", "events")
+        for pure in ("guard", "state", "events")
     },
+    "extract": Room(
+        proxy=("errors", "extract"), foreign=("lxml", "protego"), never=frozenset(NEVER_PURE)
+    ),
     **{
-        joiner: Room(proxy=("errors", "hls", "media", "fetch", "extract", "events", *JOINERS))
+        joiner: Room(
+            proxy=("errors", "hls", "media", "fetch", "extract", "events", "guard.redaction",
+                   *JOINERS)
+        )
         for joiner in JOINERS
     },
     **{
@@ -148,6 +154,8 @@ def test_module_imports_what_its_room_may(module: str) -> None:
     [
         ("hls.cursor", "import time"),
         ("hls.select", "import m3u8"),
+        ("extract.page", "import time"),
+        ("extract.page", "from proxy.fetch.client import Fetcher"),
         ("media.remux", "from proxy.hls.model import Segment"),
         ("media.remux", "def f():\n    import asyncio"),
         ("fetch.client", "import av"),

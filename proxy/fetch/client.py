@@ -98,8 +98,11 @@ class Fetcher:
         what: Literal["playlist", "page", "key", "map"],
         byte_range: ByteRange | None = None,
         is_cut: Callable[[bytes], bool] | None = None,
+        page_bytes: int | None = None,
     ) -> Resource:
         """Fetch a whole body of at most `max_bytes`, retrying what may pass.
+
+        `page_bytes`: instead of `max_bytes`, where what comes is an HTML page by its type.
 
         `is_cut`: asked of a body that only the close of the connection ended, which looks whole
         wherever that was (RFC 9112 section 6.3); one that is cut is a failed attempt.
@@ -111,8 +114,28 @@ class Fetcher:
         attempts = settings.key_attempts if what == "key" else settings.playlist_attempts
         async for attempt in retrying(settings, attempts=attempts, budget_s=settings.read_budget_s):
             with attempt:
-                return await self._read_once(url, max_bytes, what, byte_range, is_cut)
+                return await self._read_once(
+                    url, max_bytes, what, byte_range, is_cut=is_cut, page_bytes=page_bytes
+                )
         raise AssertionError  # the last attempt returns or raises
+
+    async def read_beginning(self, url: str, *, max_bytes: int) -> bytes:
+        """Fetch the first `max_bytes` of a text, or all of it where it is shorter; as `read`."""
+        settings, taken = self.settings, b""
+        async for attempt in retrying(
+            settings, attempts=settings.playlist_attempts, budget_s=settings.read_budget_s
+        ):
+            with attempt:
+                taken = b""
+                async with self.open(url, what="page") as body:
+                    name = f"page {redact(url)}"
+                    decoder = Decoder(
+                        body.content_encoding, max_bytes=4 * max_bytes, what="page", name=name
+                    )
+                    while body.received < max_bytes and (chunk := await body.read()):
+                        decoder.feed(chunk)
+                    taken = decoder.finish()[:max_bytes]
+        return taken
 
     @asynccontextmanager
     async def open(
@@ -149,6 +172,8 @@ class Fetcher:
             coding = response.headers.get("Content-Encoding", "").strip().lower()
             if coding not in IDENTITY and (what in {"segment", "map"} or "Range" in headers):
                 raise Unavailable(f"{what} {redact(url)}: it came in a content coding")
+            if what == "playlist" and _is_html(response.headers.get("Content-Type", "")):
+                what = "page"
             if max(part.skip + (part.length or 0), part.total or 0) > max_bytes:
                 raise too_large(what, f"{what} {redact(url)} is larger than {max_bytes} bytes")
             body = Body(
@@ -190,14 +215,20 @@ class Fetcher:
         max_bytes: int,
         what: What,
         byte_range: ByteRange | None,
+        *,
         is_cut: Callable[[bytes], bool] | None,
+        page_bytes: int | None,
     ) -> Resource:
         began_s = time.monotonic()
         async with self.open(url, what=what, byte_range=byte_range, max_bytes=max_bytes) as body:
             name = f"{what} {redact(url)}"
+            chunk = await body.read()
+            if page_bytes is not None and _is_html(body.content_type) and not _is_m3u(chunk):
+                what, max_bytes = "page", min(page_bytes, max_bytes)
             decoder = Decoder(body.content_encoding, max_bytes=max_bytes, what=what, name=name)
-            while chunk := await body.read():
+            while chunk:
                 decoder.feed(chunk)
+                chunk = await body.read()
             whole = decoder.finish()
             unsure = body.framing == "close" and body.length is None
             if unsure and is_cut is not None and is_cut(whole):
@@ -229,7 +260,11 @@ class Fetcher:
         if response.status not in {200, 206} and not (response.status == 416 and offset):
             response.close()
             raise bad_status(
-                response.status, url, what=what, retry_after=response.headers.get("Retry-After")
+                response.status,
+                url,
+                what=what,
+                retry_after=response.headers.get("Retry-After"),
+                headers=response.headers,
             )
         return response
 
@@ -341,6 +376,15 @@ def _parsed(url: str, *, what: What) -> URL:
     except ValueError:
         raise Forbidden(f"{what} {redact(url)}: malformed address") from None
     return parsed
+
+
+def _is_html(content_type: str) -> bool:
+    return "html" in content_type.lower()
+
+
+def _is_m3u(beginning: bytes) -> bool:
+    """Whether a body is a playlist all the same, whatever its type says."""
+    return beginning.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"#EXTM3U")
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

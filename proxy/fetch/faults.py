@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 import socket
 import ssl
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Literal
+from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -63,6 +65,9 @@ FOREIGN = (aiohttp.ClientError, HttpProcessingError, OSError, RuntimeError, Unic
 # RFC 9110: 408 and 429 say so themselves, RFC 8470: 425; a 5xx is the origin's trouble, not ours.
 _PASSING = frozenset({408, 425, 429})
 
+# What guards answer before a page; with an HTML body, and at an address that is no playlist's.
+_REFUSING = frozenset({401, 403, 429, 451})
+
 
 class Attempted:
     """What an attempt that failed tells a retry policy; mixed into the public errors below."""
@@ -78,6 +83,8 @@ class Missing(Attempted, SourceNotFound):
 
 class Unavailable(Attempted, SourceUnavailable):
     """One attempt failed.  `retry_after_s` is what the origin asked for."""
+
+    page_refused = False  # whether what answered guards a page: a login, a challenge, a block
 
     def __init__(
         self,
@@ -110,20 +117,34 @@ def too_large(what: What, message: str) -> ProxyError:
 
 
 def bad_status(
-    status: int, url: str, *, what: What, retry_after: str | None
+    status: int,
+    url: str,
+    *,
+    what: What,
+    retry_after: str | None,
+    headers: Mapping[str, str] | None = None,
 ) -> Missing | Unavailable:
-    """Turn a status that is not the one asked for into an error."""
+    """Turn a status that is not the one asked for into an error; by all `headers` of the answer,
+    where they are given, it tells whether a page is being guarded."""
     message = f"{what} {redact(url)} answered {status}"
     if status in {404, 410} and what in {"playlist", "page"}:
         missing = Missing(message)
         missing.upstream_status = status
         return missing
-    return Unavailable(
+    headers = headers or {}
+    challenged = "cf-mitigated" in headers  # by Cloudflare: there the next attempt is, too
+    unavailable = Unavailable(
         message,
-        retryable=status in _PASSING or status >= 500,
+        retryable=(status in _PASSING or status >= 500) and not challenged,
         upstream_status=status,
         retry_after_s=_retry_after_s(retry_after),
     )
+    unavailable.page_refused = challenged or (
+        status in _REFUSING
+        and "html" in headers.get("Content-Type", "").lower()
+        and not urlsplit(url).path.lower().endswith((".m3u8", ".m3u"))
+    )
+    return unavailable
 
 
 def translate(

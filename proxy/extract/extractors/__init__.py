@@ -1,0 +1,1 @@
+"""One file for each extractor; a file put here is found.  See `proxy.extract.registry`."""
