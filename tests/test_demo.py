@@ -12,7 +12,7 @@ import pytest
 
 from proxy.demo.clip import MASTER, VARIANTS, make
 from proxy.demo.judge import judge
-from tests.support.client import ask
+from tests.support.client import ask, stream_target
 from tests.support.clips import make_clip
 from tests.support.served import running
 
@@ -39,6 +39,12 @@ async def test_demo_stays_up_and_prints_addresses() -> None:
         assert page is not None
         reply = await ask(page[1], page[2])
         assert (reply.status, b"<video src=" in reply.body) == (200, True)
+        embedding = re.search(r"page +(http://\S+)", text.decode())
+        proxy = re.search(r"MP4 +(http://[^/]+)", text.decode())
+        assert embedding is not None
+        assert proxy is not None
+        played = await ask(proxy[1], stream_target(embedding[1]))
+        assert (played.status, played.ended) == (200, "complete")
         run.process.terminate()
         assert await run.ended() == 0
 

@@ -94,13 +94,17 @@ def publish(origin: Origin, media_host: Origin) -> str:
     tag = f'#EXT-X-KEY:METHOD=AES-128,URI="{key}?{QUERY}"'
     for host, path in ((origin, "/media.m3u8"), (media_host, "/moved.m3u8")):
         host.add(path, media_text(entries, head=[tag]))
+    linked = f'{{"@type": "VideoObject", "contentUrl": "/main.m3u8?{QUERY}"}}'
+    page = f'<!doctype html><script type="application/ld+json">{linked}</script>'
+    origin.add("/watch.html", page)
+    origin.add("/robots.txt", f"User-agent: {CANARY}\nDisallow: /{CANARY}\n{CANARY}")
     text = multivariant_text(variant_lines(f"media.m3u8?{QUERY}", BANDWIDTH=1))
     return origin.add("/main.m3u8", text) + f"?{QUERY}#{CANARY}"
 
 
-async def signed(address: str, url: str) -> Reply:
+async def signed(address: str, url: str, route: str = "/stream") -> Reply:
     query = signing.sign({"url": url}, key_id="k", secret=SECRET, expires=int(time.time()) + 60)
-    return await ask(address, f"/stream?{query}")
+    return await ask(address, f"{route}?{query}")
 
 
 @pytest.fixture
@@ -174,6 +178,40 @@ async def test_stream_that_succeeds_tells_no_secret(said: list[str]) -> None:
         assert CANARY in origin.asked("/1.ts")[0].query
     assert [line for line in said if "outcome=complete" in line and "/main.m3u8" in line]
     assert CANARY not in "\n".join([*said, told(reply)])
+
+
+async def test_page_tells_no_secret(said: list[str]) -> None:
+    """A page leads to its stream with the query that it gives, which `inspect` leaves out; a file
+    is told without it, too; and robots.txt is nobody's business."""
+    async with Origin() as origin, served(origin) as address:
+        url = publish(origin, origin).replace("main.m3u8", "watch.html")
+        reply = await signed(address, url)
+        assert (reply.status, reply.ended) == (200, "complete")
+        assert CANARY in origin.asked("/main.m3u8")[0].query
+        report = await signed(address, url, "/inspect")
+        assert report.json()["page"]["candidates"][0]["url"] == origin.at("/main.m3u8")
+        file = f"<!doctype html><video src='/a.mp4?{QUERY}'></video>"
+        origin.fault("/watch.html", Replace(file.encode(), content_type="text/html"))
+        refused = await signed(address, url)
+        assert refused.json()["code"] == "plain_file"
+        inspected = await signed(address, url, "/inspect")
+    for one in (reply, refused):
+        assert CANARY not in told(one)
+    assert CANARY.encode() not in report.body + inspected.body
+    assert [line for line in said if CANARY in line] == []
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+async def test_page_that_fails_tells_no_secret(said: list[str], fault: Fault) -> None:
+    """Whatever goes wrong with a page or with what it leads to."""
+    async with Origin() as origin, served(origin) as address:
+        url = publish(origin, origin).replace("main.m3u8", "watch.html")
+        for path in ("/watch.html", "/robots.txt", "/main.m3u8"):
+            origin.fault(path, fault, times=9)
+            assert CANARY not in told(await signed(address, url)), path
+            origin.heal()
+    assert said
+    assert [line for line in said if CANARY in line] == []
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)

@@ -39,6 +39,16 @@ PAGE = """<!doctype html>
 """
 
 
+EMBEDDING = """<!doctype html>
+<title>A page that embeds the clip</title>
+<script type="application/ld+json">
+{{"@context": "https://schema.org", "@type": "VideoObject", "contentUrl": "/{master}"}}
+</script>
+<h1>A page that embeds the clip</h1>
+<p>Its address may be given to the proxy in place of the playlist's.</p>
+"""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fetched:
     data: bytes
@@ -64,6 +74,7 @@ async def demo(*, seconds: int = 30, port: int | None = None, once: bool = False
         source = f"{origin}/{MASTER}"
         stream = f"{proxy}/stream?url={quote(source, safe='')}"
         pages["watch.html"] = PAGE.format(stream=stream).encode()
+        pages["page.html"] = EMBEDDING.format(master=MASTER).encode()
         fetched = await asyncio.to_thread(_fetch, stream)
         best = VARIANTS[0].name
         verdicts = await asyncio.to_thread(judge, clip.segments(best), fetched.data)
@@ -159,6 +170,7 @@ def _addresses(origin: str, source: str, stream: str) -> str:
     rows: Mapping[str, str] = {
         "watch": f"{origin}/watch.html",
         "HLS": source,
+        "page": f"{origin}/page.html",
         "MP4": stream,
         "curl": f"curl -o demo.mp4 '{stream}'",
         "ffplay": f"ffplay '{stream}'",

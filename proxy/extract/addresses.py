@@ -40,7 +40,8 @@ def absolute(base: str, url: object) -> str | None:
 def kind_of(url: str) -> Kind | None:
     """Return what an address leads to, by the suffix of its path; None: it has no such suffix."""
     path = url.partition("#")[0].partition("?")[0]
-    return _SUFFIXES.get(path.rpartition("/")[2].rpartition(".")[2].lower())
+    _, dot, suffix = path.rpartition("/")[2].rpartition(".")
+    return _SUFFIXES.get(suffix.lower()) if dot else None
 
 
 def kind_of_type(told: object) -> Kind | None:

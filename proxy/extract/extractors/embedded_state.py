@@ -88,7 +88,7 @@ def _kind(key: str, text: str, place: Place) -> Kind | None:
         return None
     web = text.startswith(("http://", "https://", "//"))
     if kind := kind_of(text):
-        return kind if web or "/" in text or kind == "hls" else None
+        return kind if web or text.startswith(("/", "./")) or kind == "hls" else None
     if not web or text.partition("?")[0].lower().endswith(_NO_MEDIA):
         return None
     if "hls" in key.lower():
