@@ -198,15 +198,22 @@ def inspect(*, as_json: bool, file: str | None, **source: Any) -> None:
 
 def _print_report(report: dict[str, Any]) -> None:
     console = Console()
-    plain = {k: v for k, v in report.items() if k not in {"variants", "renditions", "reason"}}
+    apart = {"variants", "renditions", "reason", "page"}
+    plain = {k: v for k, v in report.items() if k not in apart}
+    page = report["page"] or {"candidates": []}
+    plain |= {f"page {k}": v for k, v in page.items() if k != "candidates"}
     table = Table("", "", show_header=False)
     for name, value in plain.items():
         table.add_row(name, _cell(value))
     if report["reason"]:
         table.add_row("reason", _cell(f"{report['reason']['code']}: {report['reason']['detail']}"))
     console.print(table)
-    for title in ("variants", "renditions"):
-        if rows := report[title]:
+    for title, rows in (
+        ("variants", report["variants"]),
+        ("renditions", report["renditions"]),
+        ("what the page offers", page["candidates"]),
+    ):
+        if rows:
             table = Table(*rows[0], title=title)
             for row in rows:
                 table.add_row(*map(_cell, row.values()), style="bold" if row["chosen"] else "")

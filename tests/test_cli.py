@@ -479,3 +479,31 @@ async def test_inspect_shows_hostile_names_as_they_are() -> None:
             code, table = await run.finished()
     assert code == 0
     assert "[/bold]" in table.decode()
+
+
+async def test_page_on_the_command_line(tmp_path: Path) -> None:
+    """`save` and `inspect` take a page as well, and tell what it offers."""
+    target = tmp_path / "out.mp4"
+    async with clip_origin() as (origin, _):
+        origin.fault("/robots.txt", Status(404))
+        url = origin.add("/watch.html", "<title>[red]Walk</title><video src=media.m3u8></video>")
+        async with running("proxy", "save", url, PRIVATE, "-o", str(target)) as run:
+            assert await run.ended() == 0
+        async with running("proxy", "inspect", url, PRIVATE) as run:
+            code, out = await run.finished()
+    assert_faithful(make_clip(seconds=6).data, target.read_bytes())
+    assert code == 0
+    assert "[red]Walk" in out.decode()
+    assert "what the page offers" in out.decode()
+
+
+async def test_page_on_the_command_line_by_the_configuration(tmp_path: Path) -> None:
+    """The section `extract` holds there, too."""
+    file = tmp_path / "config.toml"
+    file.write_text("[extract]\nenabled = false")
+    async with clip_origin() as (origin, _):
+        url = origin.add("/watch.html", "<video src=media.m3u8></video>")
+        command = ("proxy", "inspect", url, PRIVATE, "--config", str(file))
+        async with running(*command, environment={}) as run:
+            assert await run.ended() == 1
+    assert "extract.enabled" in run.said[-1]

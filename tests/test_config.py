@@ -67,6 +67,16 @@ def test_load_reads_the_file_it_is_given(tmp_path: Path) -> None:
     assert config.app_settings().admission.streams == 3
 
 
+def test_load_reads_what_holds_for_pages(tmp_path: Path) -> None:
+    """The section `extract` reaches the room that reads pages; what makes no sense is refused."""
+    text = "[extract]\nrespect_robots = false\npage_bytes = 5000\ndepth = 0\ndeadline_s = 2.5\n"
+    pages = Config.load(written(tmp_path, text)).pipeline_settings().pages
+    assert (pages.enabled, pages.respect_robots, pages.limits.page_bytes) == (True, False, 5000)
+    assert (pages.depth, pages.deadline_s) == (0, 2.5)
+    with pytest.raises(ConfigError, match=r"extract\.page_bytes"):
+        Config.load(written(tmp_path, "[extract]\npage_bytes = 10"))
+
+
 def test_load_reads_the_file_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

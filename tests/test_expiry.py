@@ -96,6 +96,26 @@ async def test_play_expired_segment(status: int) -> None:
         assert [r.query for r in origin.asked("/2.ts")] == ["token=1", "token=2"]
 
 
+@pytest.mark.parametrize("multivariant", [False, True])
+async def test_play_expired_playlist_of_a_page(*, multivariant: bool) -> None:
+    """Where the address that a page gave has expired, too, the page is asked for the one of now."""
+    async with Origin() as origin, pipeline() as one:
+        tokens = Tokens(origin)
+        name = "main" if multivariant else "media"
+        url = tokens.publish("/watch.html", f"<video src='/{name}.m3u8?token=TOKEN'></video>")
+        origin.fault("/robots.txt", Status(404))
+        main = multivariant_text(variant_lines("media.m3u8?token=TOKEN", BANDWIDTH=1))
+        tokens.publish("/main.m3u8", main)
+        tokens.publish("/media.m3u8", media_text(signed(len(PARTS)), playlist_type="VOD"))
+        serve_parts(origin)
+        tokens.guard("/*.ts", "/*.m3u8")
+        tokens.expire_at("/2.ts")
+        assert_faithful(CLIP.data, await play(one, url))
+        assert len(origin.asked("/watch.html")) == 2
+        assert answers(origin, "/media.m3u8") == [200, 403, 200]
+        assert answers(origin, "/2.ts") == [403, 200]
+
+
 async def test_play_expired_again() -> None:
     """Tokens may expire as often as they like."""
     async with Origin() as origin, pipeline(parallel_segments=1) as one:

@@ -182,7 +182,9 @@ class _Target:
         self._end_video()
 
     def title_text(self) -> str:
-        return " ".join("".join(self._title)[: 2 * TEXT_CHARACTERS].split())[:TEXT_CHARACTERS]
+        """One short line, without anything that a terminal would obey."""
+        words = "".join(self._title)[: 2 * TEXT_CHARACTERS].split()
+        return "".join(c for c in " ".join(words) if c.isprintable())[:TEXT_CHARACTERS]
 
     def _add_source(self, attributes: Mapping[str, str]) -> None:
         url = attributes.get("src", "")

@@ -190,6 +190,7 @@ def test_any_bytes_are_read(body: bytes) -> None:
 
 
 def test_title_is_one_short_line() -> None:
-    """Whatever stands in it."""
+    """Whatever stands in it: neither lines nor what a terminal or a reader would be misled by."""
+    assert read("<title>a\x1b[31m\u202eb</title>").title == "a[31mb"
     assert read("<title> a\n b " + "c" * 999 + "</title>").title == ("a b " + "c" * 999)[:300]
     assert first(read("<video src=/a.m3u8>")).url == "https://site.example/a.m3u8"
