@@ -33,7 +33,7 @@ GUARD_S = 30.0  # a hundred times what any of these takes: quadratic work takes 
 )
 def test_address_that_nobody_could_fetch_is_no_candidate(url: str) -> None:
     """Only http and https, without credentials, well-formed, not endless."""
-    pages = [
+    pages: list[str | bytes] = [
         state_page({"hls": url}),
         linked({"@type": "VideoObject", "contentUrl": url}),
         f'<meta property="og:video" content="{url}"><video src="{url}"></video>'.encode(

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -16,6 +16,9 @@ from tests.support.origin import Fault, Origin, Raw, Redirect, Replace, Reset, S
 from tests.support.served import Serve, real_app
 
 HTML = "text/html; charset=utf-8"
+
+
+RELATED = '<script>window.s = {"related": [{"hls": "/main.m3u8"}]}</script>'
 
 
 def linked(**values: str) -> str:
@@ -197,6 +200,8 @@ async def test_refusal_of_a_page_is_told_from_that_of_a_playlist(
         (video("/a.mpd"), "no_video_found"),
         (video("/a.mpd") + "<script>var widevine = 1</script>", "encrypted_source"),
         (video("/a.mp4?token=1"), "plain_file"),
+        (video("/a.mpd") + RELATED, "no_video_found"),
+        (video("/a.mp4") + RELATED, "plain_file"),
     ],
 )
 async def test_page_without_a_stream_is_told_why(serve: Serve, page: str, expected: str) -> None:
@@ -255,13 +260,12 @@ async def test_page_on_loopback_is_refused(serve: Serve) -> None:
         assert origin.requests == []
 
 
-@pytest.mark.parametrize("announced", [True, False])
-async def test_large_page_is_cut_off(serve: Serve, *, announced: bool) -> None:
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+async def test_large_page_is_cut_off(serve: Serve, framing: Literal["length", "chunked"]) -> None:
     """A page of 10 MB is not read to its end."""
     async with Origin(send_buffer_bytes=65536) as origin:
         publish(origin, "")
         page = "<!doctype html>" + "<p>" * 3_400_000
-        framing = "length" if announced else "chunked"
         url = origin.add("/large", page, content_type=HTML, framing=framing)
         assert code(await answer(serve, url)) == (502, "source_too_large")
         await origin.until(lambda: origin.open_connections == 0)
