@@ -26,7 +26,8 @@ Until the first fragment of a stream is in hand a failure is a status with an
      "code": "segment_too_large", "stream": "8c1f..."}
 
 `code` is for programs and does not change.  `detail` is the text below, or one that says more
-(which parameter, which line, which codec); it never holds an address.  `stream` is the X-Stream-Id,
+(which parameter, which line, which codec); it holds no address, but for that of the file of
+`plain_file`, without its query.  `stream` is the X-Stream-Id,
 which the log has too.  503 and 429 carry Retry-After where waiting helps.
 
 Behind the first byte there is no status any more: the connection is cut, and the log line of the

@@ -3,6 +3,7 @@
 The flow: six rooms in a straight line, two bounded bridges, one family of errors.
 
     request ─ faces ─ app ─ pipeline.open_stream
+                              │ pages      page → playlist address                         (extract)
                               │ plan       text → playlist → variant → segments            (hls)
                               │ fetch      several segments in flight, delivered in order  (fetch)
                               ▼ ring       event loop → worker thread                      bridge 1
@@ -15,13 +16,15 @@ The rooms:
 
     errors      one family of errors; each carries its status
     hls         pure: playlists into frozen values, and choices among them
+    extract     pure: what an HTML page says about its video, and what a robots.txt means
     fetch       the outgoing network: deadlines, limits, retries, prefetch
     guard       pure: which hosts and addresses may be fetched from, signed URLs, what may be logged
     media       blocking, on a worker thread: segments into fragments; the only room that knows PyAV
-    pipeline    joins hls, fetch and media, and knows no server; with it request (what a client asks
-                for), plan (which playlists), clip (where to begin and end), stream (one that runs),
-                supply (one playlist on its way into a ring), follow (segments as they come), intake
-                (what each one is), forgiving (on_gap=skip) and inspection
+    pipeline    joins hls, fetch, extract and media, and knows no server; with it request (what a
+                client asks for), pages and robots (from a page to its playlist), plan (which
+                playlists), clip (where to begin and end), stream (one that runs), supply (one
+                playlist on its way into a ring), follow (segments as they come), intake (what each
+                one is), forgiving (on_gap=skip) and inspection
     app         our own Request and Response; with it query (parameters), admission (who may start a
                 stream now) and delivery (a stream on its way to one client, and its log line)
     state       who is running streams: in this process, or in all workers together

@@ -148,3 +148,34 @@ def test_extractors_have_their_order() -> None:
     """What knows a standard is believed before what guesses."""
     names = [one.name for one in registered()]
     assert names == ["json_ld", "open_graph", "video_element", "embedded_state"]
+
+
+def test_embedded_state_takes_no_list_for_the_main_video() -> None:
+    """Several videos in one list, or by their ids, are others; one that stands alone may be it."""
+    films = [{"title": name, "hls": f"{MEDIA}/{name}.m3u8"} for name in ("one", "two")]
+    alone = {"src": f"{MEDIA}/alone.mp4"}
+    for shelf in (films, {"f1": films[0], "f2": films[1]}, [{"node": film} for film in films]):
+        page = read(state_page({"shelf": shelf, "player": alone}))
+        standings = [one.standing for one in page.candidates]
+        assert first(page).url == f"{MEDIA}/alone.mp4"
+        assert standings == [Standing.LIKELY, Standing.OTHER, Standing.OTHER]
+        assert first(read(state_page({"shelf": films[:1], "player": alone}))).kind == "hls"
+
+
+def test_embedded_state_that_knows_the_main_video_has_no_other() -> None:
+    """Where one is named by the page, whatever else lies there is another."""
+    state = {"a": {"id": 700123, "hls": f"{MEDIA}/a.m3u8"}, "b": {"hls": f"{MEDIA}/b.m3u8"}}
+    page = read(state_page(state), url="https://site.example/pin/700123")
+    assert [one.standing for one in page.candidates] == [Standing.MAIN, Standing.OTHER]
+
+
+def test_embedded_state_is_walked_so_deep() -> None:
+    """Deep enough for any site, and not without end."""
+
+    def page(depth: int) -> str:
+        opened = '{"a":' * depth
+        text = f'{opened}"{MEDIA}/a.m3u8"{"}" * depth}'
+        return f'<script type="application/json">{text}</script>'
+
+    assert len(read(page(60)).candidates) == 1
+    assert read(page(80)).candidates == ()
