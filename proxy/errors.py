@@ -14,7 +14,8 @@ class ProxyError(Exception):
     """Base of the family; raised itself only for what is certainly our own fault.
 
     `detail` replaces `public` in the answer where the text is known to be safe (it names a
-    parameter, a tag or a codec, never an address but that of `PlainMp4`).  `retry_after_s` becomes a Retry-After header.
+    parameter, a tag or a codec, never an address but that of `PlainMp4`).  `retry_after_s` becomes
+    a Retry-After header.
     """
 
     status = 500

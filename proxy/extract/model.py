@@ -38,7 +38,9 @@ class Candidate:
 class Limits:
     """How much work one page may be.  Each is far more than the pages of large sites need."""
 
-    page_bytes: int = 2 * 1024 * 1024  # pages with embedded state have 0.3 to 1.5 MB
+    # Pages with embedded state have 0.3 to 1.5 MB.  Measured at 2 MiB: 0.1 to 0.6 s on the thread,
+    # in which the event loop waits for 55 ms (real state) to 250 ms (empty arrays, to do harm).
+    page_bytes: int = 2 * 1024 * 1024
     scripts: int = 500
     state_values: int = 200_000  # that the walk over the state of one page looks at: some 0.2 s
     failed_cuts: int = 300  # places in scripts that look like JSON and are none
