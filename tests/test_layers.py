@@ -46,7 +46,7 @@ ROOMS = {
     "media.outlet": Room(proxy=("errors", "media")),
     "fetch": Room(
         # media.chain: the one walker along boxes, pure, tells fetch too whether all of them came.
-        proxy=("", "errors", "fetch", "hls.model", "guard", "media.chain"),
+        proxy=("", "errors", "events", "fetch", "hls.model", "guard", "media.chain"),
         foreign=("aiohttp", "yarl", "multidict", "tenacity", "cryptography"),
     ),
     **{
