@@ -21,6 +21,7 @@ class ProxyError(Exception):
     status = 500
     code = "internal_error"
     public = "The proxy failed on this request."
+    upstream_status: int | None = None  # what the source answered, where that was the trouble
 
     def __init__(
         self, message: str = "", *, detail: str | None = None, retry_after_s: int | None = None
@@ -39,6 +40,14 @@ class InvalidRequest(ProxyError):
     status = 400
     code = "invalid_request"
     public = "The request is malformed."
+
+
+class Unauthorized(ProxyError):
+    """The operator's token is missing or wrong.  The answer carries WWW-Authenticate."""
+
+    status = 401
+    code = "unauthorized"
+    public = "This needs the operator's token, as `Authorization: Bearer`."
 
 
 class Forbidden(ProxyError):
@@ -60,6 +69,16 @@ class MethodNotAllowed(ProxyError):
     status = 405
     code = "method_not_allowed"
     public = "Only GET and HEAD are answered here."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        detail: str | None = None,
+        allow: tuple[str, ...] = ("GET", "HEAD"),
+    ) -> None:
+        super().__init__(message, detail=detail)
+        self.allow = allow
 
 
 class StartBeyondEnd(ProxyError):
@@ -342,6 +361,14 @@ class StreamTooLong(ProxyError):
     status = 503
     code = "stream_too_long"
     public = "The stream has been running for longer than the proxy lets one run."
+
+
+class Stopped(ProxyError):
+    """The operator ended it: a status while it is being opened, and a cut behind the first byte."""
+
+    status = 503
+    code = "stopped"
+    public = "The operator has stopped this stream."
 
 
 class StreamAborted(Exception):

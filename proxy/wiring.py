@@ -23,7 +23,7 @@ from proxy.fetch.settings import Settings as FetchSettings
 from proxy.media import libav
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 from proxy.pipeline import Settings as PipelineSettings
-from proxy.state.census import Census
+from proxy.state.commons import Commons
 
 __all__ = ["check", "inspect", "load", "load_or_exit", "open_stream", "running_app"]
 
@@ -70,26 +70,39 @@ def check(config: Config) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_app(config: Config, census: Census | None = None) -> AsyncIterator[App]:
+async def running_app(config: Config, commons: Commons | None = None) -> AsyncIterator[App]:
     """Make the app that `config` describes; what it needs lives as long as the context.
 
-    With `census`, other processes are counted in: the limits and the memory budget are for all of
+    With `commons`, other processes are counted in: the limits and the memory budget are for all of
     them together.  Without, this process keeps to its share, one part of `server.workers`.
 
     Raises:
         ConfigError: as `check`.
     """
-    fetcher, shared = _fetcher(config), census is not None
+    fetcher, shared = _fetcher(config), commons is not None
     settings = replace(config.app_settings(shared=shared), via=fetcher.settings.via)
-    crowd = None if census is None else lambda: census.total
+    crowd = None if commons is None else lambda: commons.census.total
     pipeline = Pipeline(fetcher, config.pipeline_settings(shared=shared), crowd=crowd)
     async with fetcher, pipeline:
-        rebalancing = asyncio.create_task(_rebalance(pipeline)) if shared else None
+        if commons is None:
+            yield App(pipeline, settings, on_port=fetcher.own.add)
+            return
+        app = App(
+            pipeline,
+            settings,
+            on_port=fetcher.own.add,
+            census=commons.census,
+            boards=commons.boards,
+        )
+        following = [
+            asyncio.create_task(_rebalance(pipeline)),
+            asyncio.create_task(app.register.run()),
+        ]
         try:
-            yield App(pipeline, settings, on_port=fetcher.own.add, census=census)
+            yield app
         finally:
-            if rebalancing is not None:
-                rebalancing.cancel()
+            for task in following:
+                task.cancel()
 
 
 async def _rebalance(pipeline: Pipeline) -> None:

@@ -19,7 +19,7 @@ JOINERS = (
     "pipeline", "stream", "request", "plan", "clip", "supply", "follow", "forgiving", "intake",
     "inspection", "pages", "robots",
 )  # fmt: skip
-APP = ("app", "query", "admission", "delivery")
+APP = ("app", "query", "admission", "delivery", "feed", "register", "tracing")
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 
 
@@ -69,14 +69,15 @@ ROOMS = {
         )
         for part in APP
     },
+    "tracing": Room(),
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
     "faces.asgi": Room(proxy=("app", "errors", "wiring")),
     "faces.address": Room(),
     "logs": Room(),
     "saving": Room(),
     "config": Room(
-        proxy=("errors", "logs", "app", "admission", "pipeline", "fetch.settings",
-               "guard.addresses", "guard.signing", "hls.lines"),
+        proxy=("errors", "logs", "app", "admission", "pipeline", "register", "fetch.settings",
+               "guard.addresses", "guard.bearer", "guard.signing", "hls.lines"),
         foreign=("pydantic", "pydantic_settings"),
     ),
     "wiring": Room(proxy=("*",)),
