@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from proxy.admission import Slot
+from proxy.diagnosis import RootCause, diagnose
 from proxy.errors import ProxyError, Stopped, StreamAborted, StreamTooLong
 from proxy.events import ClientStalled, Ended, Opened, OriginStalled, Trail
 from proxy.tracing import Trace
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 COMPLETE, CLIENT_GONE, CLIENT_IDLE = "complete", "client_gone", "client_idle"
 HEAD, INSPECTED, SHUTDOWN = "head", "inspected", "shutdown"
 CALM = frozenset({COMPLETE, CLIENT_GONE, CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN})
+_SENTENCES = frozenset({"reason", "root_cause"})
 _QUIET = CALM | {Stopped.code}  # what nobody has to be woken for
 
 # A pause that is worth a record.  A player whose buffer is full takes nothing for a while, and a
@@ -75,14 +77,18 @@ class Outcome:
     url: str  # redacted
     reason: str  # of a failure, for the log alone
     left_out: Mapping[str, int]  # packets and segments that are not in the output, by reason
+    root_cause: RootCause
     trace_id: str = ""  # of the trace that the request belongs to
     span_id: str = ""
 
     def __str__(self) -> str:
-        shown = {name: value for name, value in asdict(self).items() if value not in ("", None, {})}
+        told: dict[str, object] = asdict(self) | {"root_cause": ""}
+        if self.outcome not in CALM:
+            told["root_cause"] = f"{self.root_cause.layer}: {self.root_cause.summary}"
         return "stream " + " ".join(
-            f"{name}={json.dumps(value) if name == 'reason' else value}"
-            for name, value in shown.items()
+            f"{name}={json.dumps(value) if name in _SENTENCES else value}"
+            for name, value in told.items()
+            if value not in ("", None, {})
         )
 
 
@@ -128,6 +134,7 @@ class Record:
         self._media_s = 0.0
         self._left_out: Mapping[str, int] = {}
         self._elapsed_s: float | None = None  # None: it goes on
+        self._cause: RootCause | None = None
         self._task = asyncio.current_task()
 
     @property
@@ -181,12 +188,14 @@ class Record:
                 upstream_status=error.upstream_status if error is not None else None,
             )
         )
-        self._log()
+        trail = self.trail
+        self._cause = diagnose(self._outcome, trail.entries, skipped=trail.skipped)
+        self._log(self._cause)
         if self._on_close is not None:
             self._on_close(self)
         self.ended.set()
 
-    def _log(self) -> None:
+    def _log(self, cause: RootCause) -> None:
         outcome = Outcome(
             stream=self.id,
             outcome=self._outcome,
@@ -198,6 +207,7 @@ class Record:
             url=self.url,
             reason=self._reason,
             left_out=self._left_out,
+            root_cause=cause,
             trace_id=self._trace.trace_id if self._trace else "",
             span_id=self._trace.span_id if self._trace else "",
         )
@@ -250,7 +260,7 @@ class Record:
             },
             "client_stalls": trail.client_stalls,
             "left_out": dict(left_out),
-            "root_cause": None,
+            "root_cause": asdict(self._cause) if self._cause is not None else None,
         }
 
 

@@ -18,12 +18,15 @@ import json
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from proxy.delivery import Record
+from proxy.diagnosis import diagnose
+from proxy.events import Ended, Entry
 from proxy.state.board import DOCUMENT_BYTES, Note, SharedBoard
 from proxy.state.commons import Boards
+from proxy.verdicts import WORKER_DIED
 
 __all__ = ["HISTORY", "REFUSED", "Register", "Settings"]
 
@@ -33,7 +36,6 @@ REFUSED = 128  # of those that never had a place
 BEAT_S = 0.25  # between looks at the board for streams of ours that are to be stopped
 BEATS_PER_SHOW = 4
 STOP_PATIENCE_S = 2.0  # for another process to stop a stream, before it is taken as asked
-LOST = "worker_died"  # the outcome of a stream whose process is gone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -213,7 +215,9 @@ class Register:
 def _told(note: Note) -> dict[str, Any]:
     state = _read(note.document)
     if note.lost:
-        state |= {"phase": "ended", "outcome": LOST}
+        ended = Ended(outcome=WORKER_DIED, status=state["status"], elapsed_s=state["elapsed_s"])
+        cause = diagnose(WORKER_DIED, [Entry(note.ended_s, ended)])
+        state |= {"phase": "ended", "outcome": WORKER_DIED, "root_cause": asdict(cause)}
     return state
 
 

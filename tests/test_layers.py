@@ -65,11 +65,18 @@ ROOMS = {
     },
     **{
         part: Room(
-            proxy=("errors", "pipeline", "request", "guard", "state", "events", *APP)
+            proxy=(
+                "errors", "pipeline", "request", "guard", "state", "events", "diagnosis",
+                "verdicts", *APP,
+            )
         )
         for part in APP
     },
     "tracing": Room(),
+    "verdicts": Room(),
+    "diagnosis": Room(
+        proxy=("events", "verdicts"), never=frozenset(NEVER_PURE - {"datetime"})
+    ),
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
     "faces.asgi": Room(proxy=("app", "errors", "wiring")),
     "faces.address": Room(),

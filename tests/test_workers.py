@@ -330,6 +330,7 @@ async def test_workers_tell_of_a_stream_whose_worker_died() -> None:
         for worker in server.workers:
             state = (await server.ask(worker, f"/streams/{dict(headers)['x-stream-id']}")).json()
             assert (state["phase"], state["outcome"]) == ("ended", "worker_died")
+            assert state["root_cause"]["layer"] == "proxy"
 
 
 # -- limits of the whole ---------------------------------------------------------------------------
