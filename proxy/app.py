@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeVar
 
 from proxy import admission, query, register, tracing
 from proxy.admission import LOCAL, Admission
-from proxy.delivery import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN, Delivery, Record, Stream
+from proxy.delivery import Delivery, Record, Stream
 from proxy.errors import (
     HttpVersionUnsupported,
     InvalidRequest,
@@ -43,10 +43,12 @@ from proxy.events import Trail
 from proxy.feed import Feed
 from proxy.guard import bearer, signing
 from proxy.guard.redaction import redact
+from proxy.metrics import Metrics
 from proxy.pipeline import StreamRequest
 from proxy.register import Register
 from proxy.state.census import Census
 from proxy.state.commons import Boards
+from proxy.verdicts import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN
 
 __all__ = [
     "CLIENT_IDLE",
@@ -139,6 +141,7 @@ class App:
         on_port: is told the port of each request: where we listen is no place to fetch from.
         census: who is running streams, where several processes are counted together.
         boards: where they show each other their streams.
+        metrics: the figures of this server; default: of this process, from now on.
     """
 
     def __init__(
@@ -149,6 +152,7 @@ class App:
         on_port: Callable[[int], None] | None = None,
         census: Census | None = None,
         boards: Boards | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self._pipeline = pipeline
@@ -156,6 +160,7 @@ class App:
         self._admission = Admission(self.settings.admission, census)
         self._signatures = signing.Signatures(self.settings.signing)
         self.register = Register(self.settings.register, boards)
+        self._metrics = metrics if metrics is not None else Metrics()
         self._feeds = 0
         self._routes: dict[str, Handler] = {
             "/stream": self._stream,
@@ -163,6 +168,7 @@ class App:
             "/streams": self._all_streams,
             "/healthz": self._health,
             "/readyz": self._ready,
+            "/metrics": self._figures,
         }
 
     @property
@@ -177,6 +183,10 @@ class App:
     def drain(self) -> None:
         """Answer 503 to /readyz and to new streams from now on; running ones are left alone."""
         self._admission.draining = True
+
+    def look(self) -> None:
+        """Take up in the metrics what streams hold; from time to time, where others ask for it."""
+        self._metrics.look(self.register.running)
 
     async def idle(self) -> None:
         """Return as soon as no stream is running in this process."""
@@ -270,13 +280,17 @@ class App:
     def _begin(self, request: Request, stream_id: str) -> Record:
         """Open the account of a request for a stream, whatever will come of it."""
         record = Record(
-            Trail(stream_id),
+            Trail(stream_id, hook=self._metrics.note),
             client=self._admission.client_of(request.peer, request.header("x-forwarded-for")),
             trace=tracing.parse(request.header("traceparent")),
-            on_close=self.register.end,
+            on_close=self._closed,
         )
         self.register.begin(record)
         return record
+
+    def _closed(self, record: Record) -> None:
+        self.register.end(record)
+        self._metrics.sent(record.bytes)
 
     def _admit(self, request: Request, record: Record) -> query.Wish:
         """Check what is asked for, and take a slot for it."""
@@ -332,12 +346,22 @@ class App:
     def _check_operator(self, request: Request) -> None:
         if not self.settings.operator_token:
             raise NotFound
-        bearer.check(self.settings.operator_token, request.header("authorization"))
+        try:
+            bearer.check(self.settings.operator_token, request.header("authorization"))
+        except Unauthorized:
+            self._metrics.refused("operator_token")
+            raise
 
     # -- the server --------------------------------------------------------------------------------
 
     async def _health(self, _request: Request, _stream_id: str) -> Response:
         return _json({"status": "ok", "streams": self._admission.total})
+
+    async def _figures(self, _request: Request, _stream_id: str) -> Response:
+        self.look()
+        kind, body = self._metrics.text()
+        headers = (("Content-Type", kind), ("Content-Length", str(len(body))))
+        return Response(status=HTTPStatus.OK, headers=headers, body=body)
 
     async def _ready(self, _request: Request, _stream_id: str) -> Response:
         if self.draining:

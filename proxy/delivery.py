@@ -19,18 +19,15 @@ from typing import Any, Protocol
 
 from proxy.admission import Slot
 from proxy.diagnosis import RootCause, diagnose
-from proxy.errors import ProxyError, Stopped, StreamAborted, StreamTooLong
+from proxy.errors import Forbidden, ProxyError, Stopped, StreamAborted, StreamTooLong
 from proxy.events import ClientStalled, Ended, Opened, OriginStalled, Trail
 from proxy.tracing import Trace
+from proxy.verdicts import CALM, CLIENT_GONE, COMPLETE
 
 __all__ = ["Delivery", "Outcome", "Record", "Stream"]
 
 logger = logging.getLogger(__name__)
 
-# Ends that are nobody's failure; the rest are codes of errors.
-COMPLETE, CLIENT_GONE, CLIENT_IDLE = "complete", "client_gone", "client_idle"
-HEAD, INSPECTED, SHUTDOWN = "head", "inspected", "shutdown"
-CALM = frozenset({COMPLETE, CLIENT_GONE, CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN})
 _SENTENCES = frozenset({"reason", "root_cause"})
 _QUIET = CALM | {Stopped.code}  # what nobody has to be woken for
 
@@ -53,6 +50,10 @@ class Stream(Protocol):
     def media_s(self) -> float: ...
     @property
     def held_bytes(self) -> int: ...
+    @property
+    def ring_bytes(self) -> int: ...
+    @property
+    def ring_capacity_bytes(self) -> int: ...
     @property
     def share_bytes(self) -> int: ...
     @property
@@ -186,6 +187,7 @@ class Record:
                 elapsed_s=self._elapsed_s,
                 told=error.detail if error is not None else "",
                 upstream_status=error.upstream_status if error is not None else None,
+                rule=error.rule if isinstance(error, Forbidden) else "",
             )
         )
         trail = self.trail
@@ -223,6 +225,24 @@ class Record:
         logger.log(level, "%s", outcome, extra={"fields": fields})
 
     @property
+    def opening(self) -> bool:
+        """Whether its first fragment is still awaited."""
+        return self.ttfb_s is None
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of media in all its buffers."""
+        return self._stream.held_bytes if self._stream is not None else 0
+
+    @property
+    def ring_bytes(self) -> int:
+        return self._stream.ring_bytes if self._stream is not None else 0
+
+    @property
+    def ring_capacity_bytes(self) -> int:
+        return self._stream.ring_capacity_bytes if self._stream is not None else 0
+
+    @property
     def elapsed_s(self) -> float:
         """Seconds since the request, or until the end."""
         if self._elapsed_s is not None:
@@ -236,7 +256,7 @@ class Record:
         left_out = stream.tally if stream is not None else self._left_out
         return {
             "id": self.id,
-            "phase": "ended" if over else "opening" if self.ttfb_s is None else "streaming",
+            "phase": "ended" if over else "opening" if self.opening else "streaming",
             "outcome": self._outcome if over else None,
             "status": self._status,
             "url": self.url,
@@ -255,7 +275,7 @@ class Record:
                 "skipped": trail.skipped,
             },
             "buffer": {
-                "bytes": stream.held_bytes if stream is not None else 0,
+                "bytes": self.held_bytes,
                 "capacity_bytes": stream.share_bytes if stream is not None else 0,
             },
             "client_stalls": trail.client_stalls,

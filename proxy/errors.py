@@ -58,6 +58,12 @@ class Forbidden(ProxyError):
     code = "forbidden"
     public = "This source is not allowed here."
 
+    def __init__(
+        self, message: str = "", *, detail: str | None = None, rule: str = "malformed"
+    ) -> None:
+        super().__init__(message, detail=detail)
+        self.rule = rule  # what it ran against, in a word: for the operator, not for the answer
+
 
 class NotFound(ProxyError):
     status = 404

@@ -207,6 +207,7 @@ class Ended(Event):
     elapsed_s: float  # from the request
     told: str = ""  # what the client may be told of an error (`ProxyError.detail`)
     upstream_status: int | None = None  # what the origin answered, where that was the trouble
+    rule: str = ""  # of a guard that has refused it: for the operator alone
 
     @property
     def detail(self) -> str:

@@ -17,7 +17,7 @@ import asyncio
 import json
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,6 +119,11 @@ class Register:
                 self._boards.refused.show(row, _fitting(document), ended=True)
         elif (row := self._rows.pop(record.id, None)) is not None:
             self._boards.streams.show(row, _fitting(document), ended=True)
+
+    @property
+    def running(self) -> Iterable[Record]:
+        """The streams of this process that have not ended."""
+        return self._running.values()
 
     # -- looking -----------------------------------------------------------------------------------
 

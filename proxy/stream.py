@@ -90,6 +90,15 @@ class MediaStream:
         """Bytes of media in all its buffers now."""
         return self._outlet.size + sum(source.held_bytes for source in self._supplies)
 
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes in its rings alone."""
+        return sum(source.ring.size for source in self._supplies)
+
+    @property
+    def ring_capacity_bytes(self) -> int:
+        return sum(source.ring.capacity_bytes for source in self._supplies)
+
     # -- opening -----------------------------------------------------------------------------------
 
     async def open(self, plan: Plan, wish: Wish) -> None:

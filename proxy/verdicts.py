@@ -9,11 +9,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["VERDICTS", "WORKER_DIED", "Layer", "Verdict"]
+__all__ = [
+    "CALM",
+    "CLIENT_GONE",
+    "CLIENT_IDLE",
+    "COMPLETE",
+    "HEAD",
+    "INSPECTED",
+    "SHUTDOWN",
+    "VERDICTS",
+    "WORKER_DIED",
+    "Layer",
+    "Verdict",
+]
 
 Layer = Literal["client", "proxy", "origin", "media"]
 
 WORKER_DIED = "worker_died"  # the outcome of a stream whose process is gone
+
+# Ends that are nobody's failure; the others are codes of errors.
+COMPLETE, CLIENT_GONE, CLIENT_IDLE = "complete", "client_gone", "client_idle"
+HEAD, INSPECTED, SHUTDOWN = "head", "inspected", "shutdown"
+CALM = frozenset({COMPLETE, CLIENT_GONE, CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN})
 
 # Whether the same request may succeed later.
 _PERHAPS, _NEVER = True, False

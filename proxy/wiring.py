@@ -21,6 +21,7 @@ from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.media import libav
+from proxy.metrics import Metrics
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 from proxy.pipeline import Settings as PipelineSettings
 from proxy.state.commons import Commons
@@ -82,10 +83,13 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
     fetcher, shared = _fetcher(config), commons is not None
     settings = replace(config.app_settings(shared=shared), via=fetcher.settings.via)
     crowd = None if commons is None else lambda: commons.census.total
-    pipeline = Pipeline(fetcher, config.pipeline_settings(shared=shared), crowd=crowd)
+    limits = config.pipeline_settings(shared=shared)
+    budget_bytes = limits.budget_bytes
+    pipeline = Pipeline(fetcher, limits, crowd=crowd)
     async with fetcher, pipeline:
         if commons is None:
-            yield App(pipeline, settings, on_port=fetcher.own.add)
+            metrics = Metrics(budget_bytes=budget_bytes)
+            yield App(pipeline, settings, on_port=fetcher.own.add, metrics=metrics)
             return
         app = App(
             pipeline,
@@ -93,9 +97,10 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
             on_port=fetcher.own.add,
             census=commons.census,
             boards=commons.boards,
+            metrics=Metrics(commons.sums, budget_bytes=budget_bytes),
         )
         following = [
-            asyncio.create_task(_rebalance(pipeline)),
+            asyncio.create_task(_follow(pipeline, app)),
             asyncio.create_task(app.register.run()),
         ]
         try:
@@ -103,12 +108,14 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
         finally:
             for task in following:
                 task.cancel()
+            app.look()
 
 
-async def _rebalance(pipeline: Pipeline) -> None:
-    """Follow what other processes start and end."""
+async def _follow(pipeline: Pipeline, app: App) -> None:
+    """Follow what other processes start and end, and let them know what is held here."""
     while True:
         pipeline.rebalance()
+        app.look()
         await asyncio.sleep(REBALANCE_S)
 
 

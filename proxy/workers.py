@@ -42,8 +42,10 @@ from gunicorn.workers.base import Worker
 
 from proxy import serving
 from proxy.config import Config
+from proxy.metrics import CELLS, HELD, Metrics
 from proxy.register import HISTORY, REFUSED
 from proxy.state.commons import Commons
+from proxy.state.sums import SharedSums
 
 __all__ = ["serve"]
 
@@ -61,7 +63,10 @@ def serve(config: Config, sockets: Sequence[socket.socket]) -> NoReturn:
 
     Ends the process: with code 0 after SIGTERM or SIGINT, 3 when no worker can serve.
     """
-    commons = Commons.make(config.limits.streams, history=HISTORY, refused=REFUSED)
+    # A row for each worker, for each that is dead and not forgotten yet, and for the master.
+    sums = SharedSums(CELLS, 2 * config.server.workers + 1, held=HELD)
+    streams = config.limits.streams
+    commons = Commons.make(streams, history=HISTORY, refused=REFUSED, sums=sums)
     arbiter = _Arbiter(_Application(config, sockets, commons))
     gc.collect()
     gc.freeze()  # the collector writes to what it looks at, and what is written to is not shared
@@ -78,6 +83,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
     def __init__(self, config: Config, sockets: Sequence[socket.socket], commons: Commons) -> None:
         self.config = config
         self.commons = commons
+        self._metrics = Metrics(commons.sums)
         self._files = [sock.detach() for sock in sockets]
         super().__init__()
 
@@ -103,6 +109,7 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
         """Called when a worker has ended: free the places of its streams."""
         streams = self.commons.forget(worker.pid)
         if streams:
+            self._metrics.lost(streams)
             logger.error("worker %d took %d streams with it", worker.pid, streams)
 
 

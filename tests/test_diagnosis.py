@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from proxy import errors
-from proxy.delivery import CALM
 from proxy.diagnosis import RootCause, diagnose
 from proxy.errors import ProxyError
 from proxy.events import (
@@ -19,7 +18,7 @@ from proxy.events import (
     SegmentFailed,
     SegmentRetried,
 )
-from proxy.verdicts import VERDICTS, WORKER_DIED
+from proxy.verdicts import CALM, VERDICTS, WORKER_DIED
 from tests.support.client import ask, stream_target
 from tests.support.clips import make_clip
 from tests.support.origin import Origin, Status

@@ -67,13 +67,16 @@ ROOMS = {
         part: Room(
             proxy=(
                 "errors", "pipeline", "request", "guard", "state", "events", "diagnosis",
-                "verdicts", *APP,
+                "verdicts", "metrics", *APP,
             )
         )
         for part in APP
     },
     "tracing": Room(),
     "verdicts": Room(),
+    "metrics": Room(
+        proxy=("", "events", "state.sums", "verdicts"), foreign=("prometheus_client",)
+    ),
     "diagnosis": Room(
         proxy=("events", "verdicts"), never=frozenset(NEVER_PURE - {"datetime"})
     ),

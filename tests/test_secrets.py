@@ -116,6 +116,7 @@ async def shown(address: str) -> str:
     assert listed.json()["streams"]
     targets = [f"/streams/{state['id']}" for state in listed.json()["streams"]]
     targets += [f"{target}/events" for target in targets]
+    targets.append("/metrics")
     replies = [listed, *[await ask(address, target) for target in targets]]
     assert {reply.status for reply in replies} == {200}
     return " ".join(f"{reply.headers} {reply.body.decode()}" for reply in replies)

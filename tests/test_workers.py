@@ -319,6 +319,59 @@ async def test_workers_stop_the_streams_of_each_other() -> None:
         assert (await ask(server.address, "/healthz")).json()["streams"] == 0
 
 
+def figure(reply: Reply, name: str) -> float:
+    """One line of /metrics."""
+    (line,) = [one for one in reply.body.decode().splitlines() if one.startswith(f"{name} ")]
+    return float(line.rpartition(" ")[2])
+
+
+async def until_figure(server: Server, name: str, value: float) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while figure(await ask(server.address, "/metrics"), name) != value:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # what another worker holds is told once a second
+
+
+async def test_workers_add_up_their_figures() -> None:
+    """Whichever is scraped tells of all; what has been counted stays when a worker dies, and what
+    it held is gone."""
+    complete = 'remuxd_streams_total{code="",outcome="complete"}'
+    died = 'remuxd_streams_total{code="worker_died",outcome="aborted"}'
+    active = 'remuxd_streams_active{phase="streaming"}'
+    async with serving() as server:
+        first = server.workers[0]
+        streams = [await server.stream(worker) for worker in server.workers]
+        await until_figure(server, active, 2)
+        server.gate.open()
+        sent = sum([len((await stream.reply()).body) for stream in streams])
+        await until_idle(server.address)
+        await until_figure(server, active, 0)
+        for worker in server.workers:
+            reply = await server.ask(worker, "/metrics")
+            assert figure(reply, complete) == 2
+            assert figure(reply, "remuxd_segments_fetched_total") == 6
+            assert figure(reply, "remuxd_sent_bytes_total") == sent
+            assert figure(reply, "remuxd_time_to_first_fragment_seconds_count") == 2
+        os.kill(first, signal.SIGKILL)
+        server.workers[0] = await server.new_worker()
+        for worker in server.workers:
+            reply = await server.ask(worker, "/metrics")
+            assert (figure(reply, complete), figure(reply, died)) == (2, 0)
+
+
+async def test_workers_count_the_streams_that_died() -> None:
+    """A stream whose process is gone has ended, and no stream is active any more."""
+    async with serving() as server:
+        dying = server.workers[0]
+        await server.stream(dying)
+        os.kill(dying, signal.SIGKILL)
+        server.workers[0] = await server.new_worker()
+        for worker in server.workers:
+            reply = await server.ask(worker, "/metrics")
+            died = 'remuxd_streams_total{code="worker_died",outcome="aborted"}'
+            assert figure(reply, died) == 1
+            assert figure(reply, 'remuxd_streams_active{phase="streaming"}') == 0
+
+
 async def test_workers_tell_of_a_stream_whose_worker_died() -> None:
     """What a dead process has left behind is known as ended, and how."""
     async with serving() as server:

@@ -7,6 +7,7 @@ from typing import Self
 
 from proxy.state.board import SharedBoard
 from proxy.state.shared import SharedCensus
+from proxy.state.sums import SharedSums
 
 __all__ = ["Boards", "Commons"]
 
@@ -23,19 +24,22 @@ class Boards:
 class Commons:
     census: SharedCensus
     boards: Boards
+    sums: SharedSums  # the figures of each
 
     @classmethod
-    def make(cls, streams: int, *, history: int, refused: int) -> Self:
+    def make(cls, streams: int, *, history: int, refused: int, sums: SharedSums) -> Self:
         """Make room for so many streams that run, that have ended, and that were refused."""
         return cls(
             census=SharedCensus(streams),
             boards=Boards(streams=SharedBoard(streams + history), refused=SharedBoard(refused)),
+            sums=sums,
         )
 
     def forget(self, process: int) -> int:
         """A process is no more: free what it held; returns how many streams it had."""
         self.boards.streams.forget(process)
         self.boards.refused.forget(process)
+        self.sums.forget(process)
         return self.census.forget(process)
 
     def close(self) -> None:
@@ -43,3 +47,4 @@ class Commons:
         self.census.close()
         self.boards.streams.close()
         self.boards.refused.close()
+        self.sums.close()

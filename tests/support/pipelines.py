@@ -69,6 +69,8 @@ class ScriptedStream:
 
     media_s = 1.5
     held_bytes = 1000
+    ring_bytes = 300
+    ring_capacity_bytes = 1000
     share_bytes = 4000
 
     def __init__(self, script: ScriptedPipeline, trail: Trail) -> None:
