@@ -87,6 +87,21 @@ async def test_stream_that_breaks_raises() -> None:
     assert pipeline.streams[0].closed.is_set()
 
 
+async def test_stream_that_is_stopped_raises() -> None:
+    """What the operator ends is a cut like any other, also where the client takes nothing."""
+    server, app = Server(REQUEST), App(ScriptedPipeline(endless=True))
+    server.stuck = True
+    answering = asyncio.ensure_future(asgi(app)(http_scope(), server.receive, server.send))
+    while not server.body:
+        server.spoken.clear()
+        await asyncio.wait_for(server.spoken.wait(), TIMEOUT_S)
+    ((_, stream),) = [pair for pair in server.sent[0]["headers"] if pair[0] == b"x-stream-id"]
+    assert await app.register.stop(stream.decode())
+    with pytest.raises(StreamAborted, match="stopped"):
+        await answering
+    assert app.active == 0
+
+
 async def test_disconnect_while_send_waits_closes_the_stream() -> None:
     """A client that left is noticed although `send` never returns."""
     server, pipeline = Server(REQUEST), ScriptedPipeline()
