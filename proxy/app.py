@@ -20,6 +20,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ from proxy import admission, query
 from proxy.admission import LOCAL, Admission
 from proxy.delivery import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN, Delivery, Record, Stream
 from proxy.errors import (
+    Forbidden,
     HttpVersionUnsupported,
     InvalidRequest,
     LoopDetected,
@@ -38,6 +40,7 @@ from proxy.errors import (
 from proxy.guard import signing
 from proxy.guard.redaction import redact
 from proxy.pipeline import StreamRequest
+from proxy.routes import Match, Route, Routes
 from proxy.state.census import Census
 
 __all__ = [
@@ -58,12 +61,14 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 Headers = tuple[tuple[str, str], ...]
+Handler = Callable[["Request", str], Awaitable["Response"]]
 
 METHODS = ("GET", "HEAD")
 EXPOSED = (
     "X-Stream-Id, X-Start-Time, X-Content-Duration, Server-Timing, Retry-After, Content-Disposition"
 )
 PREFLIGHT_MAX_AGE_S = 7200  # Chromium keeps no preflight for longer
+NO_RELAY = "This server opens its own paths only, and no address of yours."
 RETRY_DRAINING_S = 5  # time for a load balancer to have noticed
 
 
@@ -75,6 +80,8 @@ class Settings:
     base_path: str = ""  # where a reverse proxy has put us, such as "/media"; no slash at its end
     idle_client_s: float = 60.0  # a client that takes nothing for so long is cut, by the face
     stream_s: float = 12 * 60 * 60.0  # the longest that one stream runs; 0: as long as it likes
+    routes: tuple[Route, ...] = ()  # paths of the owner's, besides our own
+    relay: bool = True  # whether /stream and /inspect open what a client names
     via: str = ""  # what our own requests carry in Via: one that comes with it has come back to us
 
 
@@ -135,7 +142,8 @@ class App:
         self._on_port = on_port
         self._admission = Admission(self.settings.admission, census)
         self._signatures = signing.Signatures(self.settings.signing)
-        self._routes = {
+        self._configured = Routes(self.settings.routes)
+        self._own: dict[str, Handler] = {
             "/stream": self._stream,
             "/inspect": self._inspect,
             "/healthz": self._health,
@@ -179,7 +187,8 @@ class App:
 
     async def _answer(self, request: Request, stream_id: str) -> Response:
         path = request.path.removeprefix(request.base)
-        if path not in self._routes or not request.path.startswith(request.base):
+        handler = self._own.get(path) or self._routed(path)
+        if handler is None or not request.path.startswith(request.base):
             raise NotFound
         if request.method == "OPTIONS" and self.settings.cors_origins:
             return _preflight()
@@ -187,12 +196,18 @@ class App:
             raise MethodNotAllowed
         if request.header("transfer-encoding") or request.header("content-length").strip("0"):
             raise InvalidRequest(detail="A request must not have a body here.")
-        return await self._routes[path](request, stream_id)
+        return await handler(request, stream_id)
 
-    async def _stream(self, request: Request, stream_id: str) -> Response:
+    def _routed(self, path: str) -> Handler | None:
+        match = self._configured.find(path)
+        return None if match is None else partial(self._stream, match=match)
+
+    async def _stream(
+        self, request: Request, stream_id: str, match: Match | None = None
+    ) -> Response:
         if not request.abortable:
             raise HttpVersionUnsupported
-        wish, record = self._admit(request, stream_id)
+        wish, record = self._admit(request, stream_id, match)
         stream = await _attempt(record, self._pipeline.open_stream(wish.stream))
         if isinstance(stream, Response):
             return stream
@@ -229,13 +244,31 @@ class App:
             raise Overloaded("draining", retry_after_s=RETRY_DRAINING_S)
         return _json({"status": "ready", "streams": self._admission.total})
 
-    def _admit(self, request: Request, stream_id: str) -> tuple[query.Wish, Record]:
+    def _admit(
+        self, request: Request, stream_id: str, match: Match | None = None
+    ) -> tuple[query.Wish, Record]:
         if self.settings.via and self.settings.via in request.header("via"):
             raise LoopDetected
-        self._signatures.check(request.query_string, now_s=time.time())
-        wish = query.parse(request.query_string)
+        wish = self._wish(request) if match is None else self._wish_of(match, request)
         slot = self._admission.enter(request.peer, request.header("x-forwarded-for"))
-        return wish, Record(stream=stream_id, url=redact(wish.stream.url), slot=slot)
+        route = "" if match is None else match.shown
+        record = Record(stream=stream_id, url=redact(wish.stream.url), route=route, slot=slot)
+        return wish, record
+
+    def _wish(self, request: Request) -> query.Wish:
+        if not self.settings.relay:
+            raise Forbidden("there is no one whom /stream may fetch from", detail=NO_RELAY)
+        self._signatures.check(request.query_string, now_s=time.time())
+        return query.parse(request.query_string)
+
+    def _wish_of(self, match: Match, request: Request) -> query.Wish:
+        self._signatures.check(
+            request.query_string,
+            now_s=time.time(),
+            path=match.path,
+            required=match.route.require_signature,
+        )
+        return match.wish(request.query_string)
 
 
 def malformed() -> Response:

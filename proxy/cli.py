@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn, ParamSpec
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -25,6 +26,7 @@ from proxy import __version__, query, serving, wiring
 from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.errors import ProxyError, StreamAborted
 from proxy.guard import signing
+from proxy.routes import Routes
 from proxy.saving import Position, Target
 
 __all__ = ["main"]
@@ -244,13 +246,13 @@ def _cell(value: Any) -> Text:
               show_default=True, metavar="SECONDS",
               help="How long the link is good for.")  # fmt: skip
 @click.option("--base", metavar="ADDRESS", help="Of the route, such as https://example.org/stream; "
-              "default: where `serve` listens.")  # fmt: skip
+              "of the server, where URL is a path; default: where `serve` listens.")  # fmt: skip
 @click.option("--config", "file", metavar="FILE", help="TOML; default: what REMUXD_CONFIG names.")
 @_friendly
 def sign(
     url: str, expires_in_s: int, base: str | None, file: str | None, **options: str | None
 ) -> None:
-    """Print a signed link to the stream of URL.
+    """Print a signed link to the stream of URL, or of the path of one of [[routes]].
 
     The secret is the first of security.signing_keys, from the file or from the environment; the
     limit of --expires-in is security.signature_lifetime_s.
@@ -263,23 +265,32 @@ def sign(
         raise click.BadParameter(
             f"security.signature_lifetime_s allows {settings.lifetime_s}", param_hint="--expires-in"
         )
-    base = base or _own_address(config)
+    is_path = url.startswith("/")
+    base = base or _own_address(config) + ("" if is_path else "/stream")
     if not base.startswith(("http://", "https://")) or "?" in base or "#" in base:
         raise click.BadParameter("must be an http or https address, no query", param_hint="--base")
     told = {name: value for name, value in options.items() if value is not None}
     key_id, secret = next(iter(settings.keys.items()))
     expires = int(time.time()) + expires_in_s
+    if is_path:
+        match = Routes(config.app_routes()).find(url)
+        if match is None:
+            raise click.BadParameter("no route has this path", param_hint="URL")
+        signed = signing.sign(told, key_id=key_id, secret=secret, expires=expires, path=url)
+        match.wish(signed)  # a link that would be refused is not worth its signature
+        click.echo(f"{base.rstrip('/')}{quote(url)}?{signed}")
+        return
     signed = signing.sign({"url": url, **told}, key_id=key_id, secret=secret, expires=expires)
-    query.parse(signed)  # a link that would be refused is not worth its signature
+    query.parse(signed)
     click.echo(f"{base}?{signed}")
 
 
 def _own_address(config: Config) -> str:
-    """Where /stream is for clients on this machine."""
+    """Where the server is for clients on this machine."""
     where = config.server
     host = "127.0.0.1" if where.host in {"", "0.0.0.0", "::"} else where.host  # noqa: S104 - any
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{where.port}{where.base_path}/stream"
+    return f"http://{host}:{where.port}{where.base_path}"
 
 
 @main.command()

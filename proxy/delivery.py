@@ -61,6 +61,7 @@ class Outcome:
     ttfb_s: float | None  # from the request to the first fragment in hand
     elapsed_s: float
     client: str
+    route: str  # the path that was asked for, where it is one of `[[routes]]`
     url: str  # redacted
     reason: str  # of a failure, for the log alone
     left_out: Mapping[str, int]  # packets and segments that are not in the output, by reason
@@ -76,12 +77,13 @@ class Outcome:
 class Record:
     """The account of one stream while it lives.  The first reason given for its end stands."""
 
-    def __init__(self, *, stream: str, url: str, slot: Slot) -> None:
+    def __init__(self, *, stream: str, url: str, slot: Slot, route: str = "") -> None:
         self.stream = stream
         self.left_out: Mapping[str, int] = {}
         self.bytes = 0
         self.ttfb_s: float | None = None
         self._url = url
+        self._route = route
         self._slot = slot
         self._status = 0
         self._started_s = time.monotonic()
@@ -115,6 +117,7 @@ class Record:
             ttfb_s=self.ttfb_s,
             elapsed_s=self._elapsed_s(),
             client=self._slot.client,
+            route=self._route,
             url=self._url,
             reason=self._reason,
             left_out=self.left_out,

@@ -67,6 +67,7 @@ def check(config: Config) -> None:
         ConfigError: naming the key.
     """
     _fetcher(config)
+    _route_fetchers(config)
 
 
 @contextlib.asynccontextmanager
@@ -80,10 +81,20 @@ async def running_app(config: Config, census: Census | None = None) -> AsyncIter
         ConfigError: as `check`.
     """
     fetcher, shared = _fetcher(config), census is not None
-    settings = replace(config.app_settings(shared=shared), via=fetcher.settings.via)
+    settings = replace(
+        config.app_settings(shared=shared), via=fetcher.settings.via, relay=config.relay
+    )
+    upstreams = _route_fetchers(config)
+    for other in upstreams.values():
+        other.own = fetcher.own
     crowd = None if census is None else lambda: census.total
-    pipeline = Pipeline(fetcher, config.pipeline_settings(shared=shared), crowd=crowd)
-    async with fetcher, pipeline:
+    pipeline = Pipeline(
+        fetcher, config.pipeline_settings(shared=shared), upstreams=upstreams, crowd=crowd
+    )
+    async with contextlib.AsyncExitStack() as stack:
+        for one in (fetcher, *upstreams.values()):
+            await stack.enter_async_context(one)
+        await stack.enter_async_context(pipeline)
         rebalancing = asyncio.create_task(_rebalance(pipeline)) if shared else None
         try:
             yield App(pipeline, settings, on_port=fetcher.own.add, census=census)
@@ -100,10 +111,24 @@ async def _rebalance(pipeline: Pipeline) -> None:
 
 
 def _fetcher(config: Config) -> Fetcher:
+    settings = config.fetch_settings()
+    if not config.relay and config.routes:  # nobody's address is fetched: not even by accident
+        settings = replace(settings, policy=replace(settings.policy, allowed_hosts=()))
     try:
-        return Fetcher(config.fetch_settings())
+        return Fetcher(settings)
     except ValueError as error:
         raise ConfigError(f"upstream: {error}") from error
+
+
+def _route_fetchers(config: Config) -> dict[str, Fetcher]:
+    """One for each route: what was connected under one policy is never used under another."""
+    found = {}
+    for name, settings in config.route_fetch_settings().items():
+        try:
+            found[name] = Fetcher(settings)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    return found
 
 
 @contextlib.asynccontextmanager

@@ -231,6 +231,45 @@ async def test_sign_prints_a_link_that_the_server_takes() -> None:
         assert not [line for line in run.said if "canary" in line]
 
 
+async def test_sign_of_a_route_holds_for_its_path(tmp_path: Path) -> None:
+    """A path instead of an address gives a link to a route, which the server takes."""
+    file = tmp_path / "config.toml"
+    async with clip_origin() as (origin, _):
+        file.write_text(
+            f"[[routes]]\npath = '/vod/{{name}}.mp4'\nurl = '{origin.url}/{{name}}.m3u8'\n"
+        )
+        changes = {**SIGNED, "REMUXD_CONFIG": str(file), "REMUXD_SERVER__BASE_PATH": "/m"}
+        async with serving(**changes) as (_, address):
+            code, out, said = await signed(
+                "/vod/media.mp4",
+                "--base",
+                address,
+                "--end",
+                "4",
+                environment={**LOOPBACK, **changes},
+            )
+            assert (code, said) == (0, [])
+            assert address.endswith("/m")
+            target = out.strip().removeprefix(address.removesuffix("/m"))
+            assert target.startswith("/m/vod/media.mp4?end=4&expires=")
+            assert (await ask(address, target)).status == 200
+            assert (await ask(address, "/m/vod/media.mp4")).status == 403
+            assert (await ask(address, target.replace("media.mp4", "other.mp4"))).status == 403
+
+
+@pytest.mark.parametrize("options", [("/none",), ("/vod/a.mp4", "--on-gap", "skip")])
+async def test_sign_refuses_what_no_route_would_take(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A link that the server would refuse is not made."""
+    file = tmp_path / "config.toml"
+    file.write_text("[[routes]]\npath = '/vod/{name}.mp4'\nurl = 'https://o.example/{name}'\n")
+    code, out, said = await signed(*options, environment={**SIGNED, "REMUXD_CONFIG": str(file)})
+    assert code in {1, 2}
+    assert out == ""
+    assert said
+
+
 async def test_sign_without_base_leads_to_the_server_of_the_configuration() -> None:
     """The default is where `serve` listens, by the same configuration."""
     changes = {"REMUXD_SERVER__PORT": "9000", "REMUXD_SERVER__BASE_PATH": "/media"}

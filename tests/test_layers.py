@@ -19,7 +19,7 @@ JOINERS = (
     "pipeline", "stream", "request", "plan", "clip", "supply", "follow", "forgiving", "intake",
     "inspection", "pages", "robots",
 )  # fmt: skip
-APP = ("app", "query", "admission", "delivery")
+APP = ("app", "query", "routes", "admission", "delivery")
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 
 
@@ -75,7 +75,7 @@ ROOMS = {
     "logs": Room(),
     "saving": Room(),
     "config": Room(
-        proxy=("errors", "logs", "app", "admission", "pipeline", "fetch.settings",
+        proxy=("errors", "logs", "app", "routes", "admission", "pipeline", "fetch.settings",
                "guard.addresses", "guard.signing", "hls.lines"),
         foreign=("pydantic", "pydantic_settings"),
     ),
