@@ -1,4 +1,4 @@
-"""The command `remuxd`: serve, save, inspect, sign, demo.
+"""The command `remuxd`: serve, save, inspect, sign, healthcheck, demo.
 
 What goes wrong is one line on stderr and an exit code, never a traceback: 1 for a source that
 failed, 2 for a wrong command line, 78 for a bad configuration, 130 for Ctrl-C.
@@ -13,6 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any, NoReturn, ParamSpec
 from urllib.parse import quote
 
@@ -22,7 +23,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from proxy import __version__, query, serving, wiring
+from proxy import __version__, health, query, serving, wiring
 from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.errors import ProxyError, StreamAborted
 from proxy.guard import signing
@@ -291,6 +292,19 @@ def _own_address(config: Config) -> str:
     host = "127.0.0.1" if where.host in {"", "0.0.0.0", "::"} else where.host  # noqa: S104 - any
     host = f"[{host}]" if ":" in host else host
     return f"http://{host}:{where.port}{where.base_path}"
+
+
+@main.command()
+@click.option("--ready", is_flag=True, help="Ask whether it takes new streams, too.")
+@click.option("--config", "file", metavar="FILE", help="TOML; default: what REMUXD_CONFIG names.")
+@_friendly
+def healthcheck(*, ready: bool, file: str | None) -> None:
+    """Exit with 0 if the server of this configuration answers, on this machine; else with 1."""
+    where = Config.load(file).server
+    path = where.base_path + ("/readyz" if ready else "/healthz")
+    status = health.ask(host=where.host, port=where.port, unix_socket=where.unix_socket, path=path)
+    if status != HTTPStatus.OK:
+        _fail(f"{path} answered {status}", EXIT_SOURCE)
 
 
 @main.command()

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -32,6 +33,12 @@ async def clip_origin() -> AsyncIterator[tuple[Origin, str]]:
         for path, body in hls(make_clip(seconds=6)).items():
             origin.add(f"/{path}", body)
         yield origin, origin.at("/media.m3u8")
+
+
+async def checked(*options: str, **environment: str) -> int | None:
+    """The exit code of `healthcheck`."""
+    async with running("proxy", "healthcheck", *options, environment=environment) as run:
+        return await run.ended()
 
 
 # -- serve -----------------------------------------------------------------------------------------
@@ -209,6 +216,36 @@ async def signed(*options: str, environment: dict[str, str] = SIGNED) -> tuple[i
     async with running("proxy", "sign", *options, environment=environment) as run:
         code, out = await run.finished()
     return code, out.decode(), run.said
+
+
+async def test_healthcheck_asks_the_server_of_its_configuration() -> None:
+    """0 while it answers; with --ready not when it drains; 1 where there is none."""
+    async with serving_a_stream() as (run, address, _, _gate):
+        where = {"REMUXD_SERVER__PORT": str(urlsplit(address).port)}
+        assert await checked(**where) == 0
+        assert await checked("--ready", **where) == 0
+        run.process.send_signal(signal.SIGTERM)
+        await run.until_said("stopping")
+        assert await checked(**where) == 0
+        assert await checked("--ready", **where) == 1
+    assert await checked(**where) == 1
+
+
+async def test_healthcheck_asks_behind_the_base_path() -> None:
+    """/healthz is where everything else of the server is."""
+    async with serving(REMUXD_SERVER__BASE_PATH="/m") as (_, address):
+        port = {"REMUXD_SERVER__PORT": str(urlsplit(address).port)}
+        assert await checked(REMUXD_SERVER__BASE_PATH="/m", **port) == 0
+        assert await checked(**port) == 1
+
+
+async def test_healthcheck_asks_on_a_unix_socket(tmp_path: Path) -> None:
+    """Where the server has no port, its socket is asked."""
+    where = {"REMUXD_SERVER__UNIX_SOCKET": str(tmp_path / "s")}
+    async with running("proxy", "serve", environment={**LOOPBACK, **where}) as run:
+        await run.until_said("listening on")
+        assert await checked(**where) == 0
+    assert await checked(**where) == 1
 
 
 async def test_sign_prints_a_link_that_the_server_takes() -> None:

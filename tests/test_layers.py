@@ -74,6 +74,7 @@ ROOMS = {
     "faces.address": Room(),
     "logs": Room(),
     "saving": Room(),
+    "health": Room(),
     "config": Room(
         proxy=("errors", "logs", "app", "routes", "admission", "pipeline", "fetch.settings",
                "guard.addresses", "guard.signing", "hls.lines"),
