@@ -24,7 +24,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from proxy import admission, query
+from proxy import admission, openapi, query
 from proxy.admission import LOCAL, Admission
 from proxy.delivery import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN, Delivery, Record, Stream
 from proxy.errors import (
@@ -148,6 +148,7 @@ class App:
             "/inspect": self._inspect,
             "/healthz": self._health,
             "/readyz": self._ready,
+            openapi.PATH: self._describe,
         }
 
     @property
@@ -243,6 +244,18 @@ class App:
         if self.draining:
             raise Overloaded("draining", retry_after_s=RETRY_DRAINING_S)
         return _json({"status": "ready", "streams": self._admission.total})
+
+    async def _describe(self, request: Request, _stream_id: str) -> Response:
+        settings = self.settings
+        return _json(
+            openapi.document(
+                base=request.base,
+                paths=self._own,
+                routes=settings.routes,
+                relay=settings.relay,
+                signed=settings.signing.required,
+            )
+        )
 
     def _admit(
         self, request: Request, stream_id: str, match: Match | None = None

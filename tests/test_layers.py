@@ -19,7 +19,7 @@ JOINERS = (
     "pipeline", "stream", "request", "plan", "clip", "supply", "follow", "forgiving", "intake",
     "inspection", "pages", "robots",
 )  # fmt: skip
-APP = ("app", "query", "routes", "admission", "delivery")
+APP = ("app", "query", "routes", "openapi", "schemas", "admission", "delivery")
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 
 
@@ -69,6 +69,8 @@ ROOMS = {
         )
         for part in APP
     },
+    "openapi": Room(proxy=("", "errors", "query", "request", "routes", "schemas", "guard")),
+    "schemas": Room(),
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
     "faces.asgi": Room(proxy=("app", "errors", "wiring")),
     "faces.address": Room(),
