@@ -138,6 +138,13 @@ def test_dockerfile_has_nothing_to_object_to() -> None:
     assert "hadolint ignore" not in DOCKERFILE
 
 
+def test_dockerfile_that_is_careless_is_noticed(tmp_path: Path) -> None:
+    """The linter is able to object."""
+    file = tmp_path / "Dockerfile"
+    file.write_text("FROM python:latest\nRUN cd / && pip install remuxd\n")
+    assert subprocess.run([tool("hadolint"), file], capture_output=True, check=False).returncode
+
+
 def test_dockerfile_needs_neither_root_nor_shell() -> None:
     """The user has a number, and what is started when it runs is no line for a shell."""
     last = DOCKERFILE.rpartition("\nFROM ")[2]
@@ -174,6 +181,24 @@ def test_compose_service_may_little() -> None:
     assert not str(service["user"]).startswith("0")
     assert int(service["stop_grace_period"].removesuffix("s")) > DRAIN_S
     assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).is_file()
+
+
+# -- proxies in front, for what no test can wait for -----------------------------------------------
+
+
+def test_fronts_let_streams_last() -> None:
+    """A stream has no time limit, and silence is left for remuxd to judge."""
+    idle_s = Config().limits.idle_client_s
+    envoy: dict[str, Any] = yaml.safe_load((DEPLOY / "envoy.yaml").read_text())
+    (listener,) = envoy["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    (*_, to_remuxd) = manager["route_config"]["virtual_hosts"][0]["routes"]
+    assert to_remuxd["route"]["timeout"] == "0s"
+    assert float(manager["stream_idle_timeout"].removesuffix("s")) > idle_s
+    nginx = (DEPLOY / "nginx.conf").read_text()
+    for directive in ("proxy_read_timeout", "send_timeout"):
+        (minutes,) = re.findall(rf"^  {directive} (\d+)m;$", nginx, re.MULTILINE)
+        assert int(minutes) * 60 > idle_s
 
 
 # -- Kubernetes ------------------------------------------------------------------------------------

@@ -267,6 +267,9 @@ async def test_player_behind_nginx_never_sees_the_origin(tmp_path: Path) -> None
                 await origin.refuse()
                 replies.append(await ask(front.address, film))
                 assert replies[-1].status == 502
+                # Whoever has an answer has its id, and may ask about it.
+                ids = [reply.header("x-stream-id") for reply in replies]
+                replies += [await ask(front.address, f"/streams/{one}") for one in ids]
         assert {one.headers["authorization"] for one in origin.requests} == {"Bearer canary"}
     for reply in replies:
         told = repr(reply.headers).encode() + reply.body

@@ -27,7 +27,7 @@ from tests.support.streams import publish
 
 load_all_checks()
 EXAMPLES = 20  # for each operation, of those that keep to the description and of those that do not
-CHECKS = CHECKS_BY_NAME.get_by_names(
+CHECKS: Any = CHECKS_BY_NAME.get_by_names(
     [
         "status_code_conformance",
         "content_type_conformance",
@@ -98,6 +98,7 @@ def explore(address: str, addresses: Iterator[str]) -> set[int]:
     """Ask for everything in the document, and return the statuses that came."""
     schema = schemathesis.openapi.from_url(f"{address}/openapi.json")
     statuses: set[int] = set()
+    result: Any
     for result in schema.get_all_operations():
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             with contextlib.suppress(Unsatisfiable):  # nothing that could be wrong
@@ -117,7 +118,7 @@ def explore_one(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=operation.as_strategy(generation_mode=mode))
-    def judge(case: schemathesis.Case) -> None:
+    def judge(case: schemathesis.Case[Any]) -> None:
         if mode is GenerationMode.POSITIVE:
             lead_somewhere(case, addresses)
         response = case.call(timeout=20)
@@ -127,7 +128,7 @@ def explore_one(
     judge()
 
 
-def lead_somewhere(case: schemathesis.Case, addresses: Iterator[str]) -> None:
+def lead_somewhere(case: schemathesis.Case[Any], addresses: Iterator[str]) -> None:
     """Let what keeps to the description lead to something, now and then."""
     address = next(addresses)
     for name in signing.PARAMETERS:

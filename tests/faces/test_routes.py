@@ -22,7 +22,7 @@ from tests.support.clips import make_clip, pieces
 from tests.support.origin import Origin, Request
 from tests.support.pipelines import PARTS, ScriptedPipeline
 from tests.support.playlists import Entry
-from tests.support.served import Serve
+from tests.support.served import Serve, free_port, running
 from tests.support.streams import publish, publish_playlist
 
 VOD = Route(path="/vod/{path}.mp4", url="https://origin.internal/{path}/index.m3u8")
@@ -314,3 +314,17 @@ async def test_headers_of_a_route_go_with_it_alone(serve: Serve, tmp_path: Path)
         await ask(address, stream_target(url))
         assert len(origin.requests) > before
         assert {sent(request) for request in origin.requests[before:]} == {None}
+
+
+async def test_route_to_ourselves_is_refused(tmp_path: Path) -> None:
+    """Where this server listens is no origin, for a route neither."""
+    port = free_port()
+    file = tmp_path / "config.toml"
+    file.write_text(
+        f"[server]\nport = {port}\n[[routes]]\npath = '/a/{{x}}'\n"
+        f"url = 'http://127.0.0.1:{port}/a/{{x}}'\n{PRIVATE}\n"
+    )
+    async with running("proxy", "serve", "--config", str(file), environment={}) as run:
+        await run.until_said(" serves")
+        reply = await ask(f"http://127.0.0.1:{port}", "/a/b")
+    assert (reply.status, reply.json()["code"]) == (403, "forbidden")
