@@ -10,6 +10,7 @@ from proxy.errors import ProxyError
 from proxy.openapi import document
 from proxy.routes import Route, Routes
 from proxy.schemas import HEADERS
+from tests.conftest import REPOSITORY
 
 OWN = ("/stream", "/inspect", "/healthz", "/readyz", openapi.PATH)
 ALL = (*OWN, "/", "/streams", "/metrics")
@@ -125,7 +126,5 @@ def test_paths_that_are_described_are_our_own() -> None:
 
 def test_headers_are_those_of_the_app() -> None:
     """Nothing is described as a header that no answer has."""
-    source = (openapi.__file__).replace("openapi.py", "app.py")
-    with open(source) as file:  # noqa: PTH123
-        text = file.read()
+    text = (REPOSITORY / "proxy" / "app.py").read_text()
     assert [name for name in HEADERS if f'"{name}"' not in text] == []

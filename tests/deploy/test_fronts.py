@@ -208,12 +208,20 @@ async def test_client_is_the_one_in_front(
     assert " client=127.0.0.2 " in line
 
 
-@pytest.mark.parametrize("front", [deployed_nginx, deployed_envoy], ids=["nginx", "envoy"])
-async def test_health_is_asked_through_the_front(front: MakeFront, tmp_path: Path) -> None:
-    """Liveness and readiness can be seen from outside; the figures cannot, or from here only."""
+@pytest.mark.parametrize(
+    ("front", "metrics"),
+    [(deployed_nginx, b"403"), (deployed_envoy, b"404")],
+    ids=["nginx", "envoy"],
+)
+async def test_health_is_asked_through_the_front(
+    front: MakeFront, metrics: bytes, tmp_path: Path
+) -> None:
+    """Liveness and readiness can be seen from outside; the figures cannot."""
     async with behind(over_aiohttp, front, tmp_path) as (_, _, outermost, _):
         assert (await ask(outermost.address, "/healthz")).status == 200
         assert (await ask(outermost.address, "/readyz")).status == 200
+        show = ("--interface", "127.0.0.2", "-o", "/dev/null", "-w", "%{http_code}")
+        assert (await curl(*show, f"{outermost.address}/metrics"))[1] == metrics
 
 
 # -- beside an application -------------------------------------------------------------------------
