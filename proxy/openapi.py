@@ -34,7 +34,7 @@ _TROUBLE = {"type": "string", "enum": ["abort", "skip"], "default": "abort"}
 # What a parameter means, and what it looks like; the names are those of `query`.
 _PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
     "url": (
-        "Address of an HLS playlist: http or https, percent-encoded whole.",
+        "Address of an HLS playlist or of a page with one: http or https, percent-encoded whole.",
         {"type": "string", "maxLength": URL_CHARACTERS, "pattern": r"^https?://[^/?#\s\\@]+"},
     ),
     "quality": (

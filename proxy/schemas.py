@@ -62,9 +62,30 @@ _PROBLEM = _object(
 
 _REASON = _object({"code": _TEXT, "detail": _TEXT})
 
+_PAGE = _object(
+    {
+        "url": _TEXT,
+        "title": _TEXT,
+        "extractor": {"type": ["string", "null"]},
+        "candidates": _list(
+            _object(
+                {
+                    "url": _TEXT,
+                    "kind": _told(_TEXT, "hls, mp4, dash or page."),
+                    "width": {"type": ["integer", "null"]},
+                    "height": {"type": ["integer", "null"]},
+                    "bandwidth": {"type": ["integer", "null"]},
+                    "extractor": _TEXT,
+                    "chosen": _FLAG,
+                }
+            )
+        ),
+    },
+)
+
 _REPORT = _object(
     {
-        "kind": _told(_TEXT, "media or multivariant."),
+        "kind": _told(_TEXT, "media or multivariant; mp4: a page whose video is a file."),
         "live": _FLAG,
         "duration_s": _or_null(_SECONDS, "Null: live."),
         "segments": _COUNT,
@@ -104,6 +125,7 @@ _REPORT = _object(
         "unseen_from_s": _or_null(_SECONDS, "Where other media may begin; null: nowhere."),
         "codecs": _or_null(_TEXT, "Of the output (RFC 6381)."),
         "reason": _or_null(_REASON, "Why it is not copyable."),
+        "page": _or_null(_PAGE, "What the page at the address offers; addresses without query."),
     },
     "What is behind an address.",
 )

@@ -141,13 +141,18 @@ def lead_somewhere(case: schemathesis.Case[Any], addresses: Iterator[str]) -> No
 
 @faces
 async def test_report_is_as_described(face: Command, tmp_path: Path) -> None:
-    """What /inspect tells of a film fits its schema."""
+    """What /inspect tells of a film, and of a page with one, fits its schema."""
     async with served(face, tmp_path) as (origin, address):
         document = (await ask(address, "/media/openapi.json")).json()
         target = stream_target(origin.at("/film/media.m3u8")).replace("/stream", "/media/inspect")
         report = (await ask(address, target)).json()
+        origin.add("/page.html", '<!doctype html><video src="/film.mp4" title="a"></video>')
+        page = stream_target(origin.at("/page.html")).replace("/stream", "/media/inspect")
+        of_page = (await ask(address, page)).json()
     schema = {"$ref": "#/components/schemas/Report", "components": document["components"]}
     jsonschema.validate(report, schema)
+    jsonschema.validate(of_page, schema)
+    assert (report["page"], of_page["kind"]) == (None, "mp4")
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**report, "segments": "many"}, schema)
 

@@ -265,6 +265,21 @@ async def test_route_to_a_private_address_needs_to_be_told_so(serve: Serve, tmp_
         assert origin.requests == []
 
 
+async def test_route_to_a_page_follows_and_tells_nothing(serve: Serve, tmp_path: Path) -> None:
+    """What a page behind a route offers is nobody's business: it leads to playlists only."""
+    async with (
+        Origin() as origin,
+        configured(serve, tmp_path, route_to(origin, PRIVATE)) as address,
+    ):
+        page = '<!doctype html><video src="/secret.mp4"></video>'
+        origin.add("/film/media.m3u8", page, content_type="text/html")
+        reply = await ask(address, "/vod/film.mp4")
+        assert (reply.status, reply.json()["code"]) == (422, "no_video_found")
+        assert b"secret" not in reply.body
+        assert f":{origin.port}".encode() not in reply.body
+        assert len(origin.requests) == 1
+
+
 @pytest.mark.parametrize("more", [(), ("allowed_hosts = ['localhost']",)], ids=["shut", "open"])
 async def test_playlist_of_a_route_leads_to_its_hosts_only(
     serve: Serve, tmp_path: Path, more: tuple[str, ...]
