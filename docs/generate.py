@@ -1,6 +1,6 @@
-"""Write what the code knows best: `python docs/generate.py` makes `errors.md` out of `errors.py`.
+"""Write what the code knows best: `python docs/generate.py` makes `errors.md` and `metrics.md`.
 
-A test compares the file with what is made here.
+A test compares the files with what is made here.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from pathlib import Path
 
 from proxy import errors
 from proxy.errors import ProxyError
+from proxy.metrics import FAMILIES
 
 ERRORS = Path(__file__).with_name("errors.md")
+METRICS = Path(__file__).with_name("metrics.md")
 
 HEAD = """\
 # Errors
@@ -33,6 +35,9 @@ which the log has too.  503 and 429 carry Retry-After where waiting helps.
 Behind the first byte there is no status any more: the connection is cut, and the log line of the
 stream has the code as its `outcome`.  The outcomes `complete`, `client_gone`, `client_idle`,
 `head`, `inspected` and `shutdown` are no errors.
+
+`GET /streams/{id}` with that id says more: whose matter it was, what was seen, and what can be
+done.  There, a stream whose process died has the outcome `worker_died`.
 
 In Python a class is also what it is indented under: `except SourceTooLarge` catches
 `PlaylistTooLarge`.
@@ -57,5 +62,29 @@ def _family(kind: type[ProxyError], depth: int) -> Iterator[tuple[int, type[Prox
             yield from _family(child, depth + 1)
 
 
+METRICS_HEAD = """\
+# Metrics
+
+Made by `docs/generate.py` out of `proxy/metrics.py`: the only list of names.
+
+`GET /metrics` answers in the text format of Prometheus.  Like `/healthz` it is open to whoever can
+reach the server: there are no addresses, clients or ids in it.  With `server.workers` whichever
+process answers tells of all of them together (figures of the others are up to a second old), and
+no counter falls when a worker dies.  Under an ASGI server with several workers each tells of
+itself alone.  `deploy/grafana.json` is a dashboard of them.
+
+"""
+
+
+def metrics_table() -> str:
+    """Return the whole of `metrics.md`."""
+    lines = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for family in FAMILIES:
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        lines.append(f"| `{family.exposed}` | {family.kind} | {labels} | {family.help} |")
+    return METRICS_HEAD + "\n".join(lines) + "\n"
+
+
 if __name__ == "__main__":
     ERRORS.write_text(table())
+    METRICS.write_text(metrics_table())

@@ -87,7 +87,7 @@ class Admission:
         """
         if self.draining:
             raise Overloaded("draining", detail="The proxy is shutting down.", retry_after_s=5)
-        client = client_address(peer, forwarded_for, self._trusted)
+        client = self.client_of(peer, forwarded_for)
         with self._census.locked():
             self._check(client)
             entry = self._census.enter(client)
@@ -101,6 +101,10 @@ class Admission:
         # Everyone behind a unix socket that names no client looks alike: only the whole is bounded.
         if client != LOCAL and self._census.of(client) >= self._settings.streams_per_client:
             raise RateLimited("limits.streams_per_client is reached", retry_after_s=_jittered_s())
+
+    def client_of(self, peer: str, forwarded_for: str) -> str:
+        """Return the client behind `peer`, as `client_address` does."""
+        return client_address(peer, forwarded_for, self._trusted)
 
     async def idle(self) -> None:
         """Return as soon as no slot is taken in this process."""

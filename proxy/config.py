@@ -3,7 +3,7 @@
 A default stands in one place only, in the room that uses it; the sections below say which key means
 which field, and `config.toml` shows them all.  The environment overrides the file:
 `REMUXD_<SECTION>__<KEY>`, lists as JSON or separated by commas.  Whatever is wrong is a
-`ConfigError` that names the key: an unknown key, a bad value, a key whose feature is not built yet.
+`ConfigError` that names the key: an unknown key, a bad value.
 No value is ever shown, since any of them may be a secret.
 
 Only `wiring`, `cli` and the ASGI factory know this module.
@@ -29,9 +29,9 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from proxy import admission, app, logs, pipeline
+from proxy import admission, app, logs, pipeline, register
 from proxy.fetch import settings as fetch
-from proxy.guard import signing
+from proxy.guard import bearer, signing
 from proxy.guard.addresses import SCHEMES, AddressPolicy
 from proxy.hls.lines import Limits
 from proxy.routes import FIXED, Route, Routes
@@ -45,7 +45,7 @@ MIB = 1024 * 1024
 _POLICY, _FETCH, _PIPELINE = AddressPolicy(), fetch.Settings(), pipeline.Settings()
 _PAGES = _PIPELINE.pages
 _APP, _ADMISSION, _LOGS = app.Settings(), admission.Settings(), logs.Settings()
-_SIGNING = signing.Settings()
+_SIGNING, _REGISTER = signing.Settings(), register.Settings()
 
 
 class ConfigError(Exception):
@@ -120,6 +120,7 @@ class LimitsSection(_Section):
     segments: Count = _PIPELINE.playlists.text.segments
     idle_client_s: Annotated[float, Field(gt=0)] = _APP.idle_client_s
     stream_s: Annotated[float, Field(ge=0)] = _APP.stream_s
+    history_s: Annotated[float, Field(ge=0)] = _REGISTER.history_s
 
 
 class MemorySection(_Section):
@@ -214,16 +215,15 @@ class Config(BaseSettings):
         config.fetch_settings()  # the rooms check what they are told, too
         config.route_fetch_settings()
         config.app_settings()
+        config.check_token()
         return config
 
     def check_may_serve(self) -> None:
-        """Refuse to be an open relay by omission, and to pretend what is not built.
+        """Refuse to be an open relay by omission.
 
         Raises:
             ConfigError: naming the keys.
         """
-        if self.security.operator_token:
-            raise ConfigError("security.operator_token: not built yet, leave it out")
         if self.memory.budget_bytes < self.server.workers * MIB:
             raise ConfigError("memory.budget_bytes: less than 1 MiB for each of server.workers")
         if self.security.open_relay or self.security.require_signature:
@@ -246,6 +246,22 @@ class Config(BaseSettings):
         return bool(
             self.upstream.allowed_hosts or security.open_relay or security.require_signature
         )
+
+    def check_token(self) -> None:
+        """Refuse an operator's token that can be guessed, or cannot be sent.
+
+        Raises:
+            ConfigError: naming the key.
+        """
+        token = self.security.operator_token
+        if token and len(token) < bearer.SHORTEST:
+            raise ConfigError(
+                f"security.operator_token: must have at least {bearer.SHORTEST} characters"
+            )
+        if token and not bearer.is_token(token):
+            raise ConfigError(
+                "security.operator_token: letters, digits and -._~+/ only, and = at the end"
+            )
 
     # -- what each room is told --------------------------------------------------------------------
 
@@ -347,6 +363,8 @@ class Config(BaseSettings):
                     trusted_proxies=self.server.trusted_proxies,
                 ),
                 signing=signed,
+                register=register.Settings(history_s=self.limits.history_s),
+                operator_token=self.security.operator_token,
                 cors_origins=self.server.cors_origins,
                 base_path=self.server.base_path,
                 idle_client_s=self.limits.idle_client_s,

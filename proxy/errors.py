@@ -21,6 +21,7 @@ class ProxyError(Exception):
     status = 500
     code = "internal_error"
     public = "The proxy failed on this request."
+    upstream_status: int | None = None  # what the source answered, where that was the trouble
 
     def __init__(
         self, message: str = "", *, detail: str | None = None, retry_after_s: int | None = None
@@ -41,6 +42,14 @@ class InvalidRequest(ProxyError):
     public = "The request is malformed."
 
 
+class Unauthorized(ProxyError):
+    """The operator's token is missing or wrong.  The answer carries WWW-Authenticate."""
+
+    status = 401
+    code = "unauthorized"
+    public = "This needs the operator's token, as `Authorization: Bearer`."
+
+
 class Forbidden(ProxyError):
     """The host, the address or the signature is not allowed.  All refusals of addresses read alike,
     so that the proxy cannot be used to find out what listens where; so do those of signatures."""
@@ -48,6 +57,12 @@ class Forbidden(ProxyError):
     status = 403
     code = "forbidden"
     public = "This source is not allowed here."
+
+    def __init__(
+        self, message: str = "", *, detail: str | None = None, rule: str = "malformed"
+    ) -> None:
+        super().__init__(message, detail=detail)
+        self.rule = rule  # what it ran against, in a word: for the operator, not for the answer
 
 
 class NotFound(ProxyError):
@@ -60,6 +75,16 @@ class MethodNotAllowed(ProxyError):
     status = 405
     code = "method_not_allowed"
     public = "Only GET and HEAD are answered here."
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        detail: str | None = None,
+        allow: tuple[str, ...] = ("GET", "HEAD"),
+    ) -> None:
+        super().__init__(message, detail=detail)
+        self.allow = allow
 
 
 class StartBeyondEnd(ProxyError):
@@ -342,6 +367,14 @@ class StreamTooLong(ProxyError):
     status = 503
     code = "stream_too_long"
     public = "The stream has been running for longer than the proxy lets one run."
+
+
+class Stopped(ProxyError):
+    """The operator ended it: a status while it is being opened, and a cut behind the first byte."""
+
+    status = 503
+    code = "stopped"
+    public = "The operator has stopped this stream."
 
 
 class StreamAborted(Exception):

@@ -77,7 +77,7 @@ async def follow(
                 return
             position_s += segment.duration_s
             if segment.gap:
-                holes.leave_out(segment.duration_s)
+                holes.leave_out(segment.duration_s, sequence=segment.sequence)
                 left_out_s += segment.duration_s
                 continue
             holes.next(segment)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 
 from proxy.errors import CorruptMedia, EncryptedSource, NoPlayableVariant
+from proxy.events import SegmentSkipped
 from proxy.hls.model import InitSection, Segment
 from proxy.media.chain import BoxChain, is_init_section
 from proxy.media.ring import RingBuffer
@@ -31,17 +32,28 @@ _ENCRYPTED = frozenset({b"encv", b"enca"})
 
 class Holes:
     """Seconds of media that are missing in front of a segment, by its Media Sequence Number: told
-    by who leaves segments out, and asked by the intake when the next one comes."""
+    by who leaves segments out, and asked by the intake when the next one comes.  `note` is told
+    of each that is left out, in whatever way."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[SegmentSkipped], None] | None = None) -> None:
         self.count = 0  # segments left out
+        self._note = note
         self._pending_s = 0.0
         self._before: dict[int, float] = {}
 
-    def leave_out(self, duration_s: float, count: int = 1) -> None:
-        """A segment is left out."""
+    def leave_out(self, duration_s: float, count: int = 1, *, sequence: int | None = None) -> None:
+        """A segment is left out, before it is asked for."""
         self._pending_s += duration_s
+        self._tell(sequence, count, duration_s)
+
+    def lose(self, segment: Segment) -> None:
+        """A segment was asked for, and does not come."""
+        self._tell(segment.sequence, 1, segment.duration_s)
+
+    def _tell(self, sequence: int | None, count: int, duration_s: float) -> None:
         self.count += count
+        if self._note is not None:
+            self._note(SegmentSkipped(sequence=sequence, count=count, duration_s=duration_s))
 
     def next(self, segment: Segment) -> None:
         """This segment follows."""
@@ -105,7 +117,7 @@ class Intake:
     async def lost(self, segment: Segment) -> None:
         """A segment could not be had, and the client wants to go on without it."""
         self._lost_s += segment.duration_s
-        self._holes.count += 1
+        self._holes.lose(segment)
         if self._segment == segment and self._head is None:  # some of it has passed
             await self._finish_dividing()
             self._ring.break_off()

@@ -308,10 +308,10 @@ def _problem(kinds: list[type[ProxyError]]) -> dict[str, Any]:
         }
     }
     schema = {"allOf": [reference("Problem"), narrow]}
-    waits = ("Retry-After",) if kinds[0].status in {429, 503} else ()
+    more = {401: ("WWW-Authenticate",), 429: ("Retry-After",), 503: ("Retry-After",)}
     return {
         "description": told,
-        "headers": _headers(*waits),
+        "headers": _headers(*more.get(kinds[0].status, ())),
         "content": {"application/problem+json": {"schema": schema}},
     }
 

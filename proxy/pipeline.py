@@ -22,6 +22,7 @@ from typing import Any, Self
 
 from proxy.clip import run_ups, wish_of
 from proxy.errors import Overloaded, ProxyError
+from proxy.events import Planned, Trail
 from proxy.fetch.client import Fetcher
 from proxy.fetch.keys import KeyRing
 from proxy.follow import Clock
@@ -113,32 +114,36 @@ class Pipeline:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def open_stream(self, request: StreamRequest) -> MediaStream:
+    async def open_stream(self, request: StreamRequest, trail: Trail | None = None) -> MediaStream:
         """Open a stream; returns when its init segment and first fragment are in hand.
+
+        `trail` is told what happens to it, and gives it its id.
 
         Raises:
             ProxyError: anything that kept it from starting; nothing is left running.
         """
+        trail = trail or Trail()
         self._check_room()  # before anything is fetched for a stream that cannot be
-        plan = await self._plan(request)
+        plan = await self._plan(request, trail)
         check(plan, request)
-        return await self._start(plan, request)
+        return await self._start(plan, request, trail)
 
-    async def inspect(self, request: StreamRequest) -> dict[str, Any]:
+    async def inspect(self, request: StreamRequest, trail: Trail | None = None) -> dict[str, Any]:
         """Tell what is behind an address, and whether it can be copied into an MP4.
 
         Raises:
             ProxyError: there is no playlist to tell anything of.
         """
+        trail = trail or Trail()
         try:
-            plan = await self._plan(request)
+            plan = await self._plan(request, trail)
         except FoundMp4 as found:
             return describe_mp4(found.seen, found)
         codecs, reason = "", None
         try:
             check(plan, request)
             check_keys(plan)
-            async with await self._start(plan, request) as stream:
+            async with await self._start(plan, request, trail) as stream:
                 codecs = stream.codecs
         except Overloaded:
             raise
@@ -146,11 +151,16 @@ class Pipeline:
             reason = error
         return describe(plan, codecs=codecs, reason=reason)
 
-    async def _plan(self, request: StreamRequest) -> Plan:
-        upstream = request.upstream
-        return await make_plan(
-            self._fetchers[upstream], request, self._settings.playlists, self._pages[upstream]
+    async def _plan(self, request: StreamRequest, trail: Trail) -> Plan:
+        began_s = time.monotonic()
+        plan = await make_plan(
+            self._fetchers[request.upstream],
+            request,
+            self._settings.playlists,
+            self._pages[request.upstream],
         )
+        trail.note(Planned(live=plan.media.live, elapsed_s=time.monotonic() - began_s))
+        return plan
 
     def _check_room(self) -> None:
         if len(self._streams) >= self._settings.streams:
@@ -159,23 +169,23 @@ class Pipeline:
         if self._settings.budget_bytes // crowd < SMALLEST_SHARE_BYTES:
             raise Overloaded("memory.budget_bytes is used up")
 
-    async def _start(self, plan: Plan, request: StreamRequest) -> MediaStream:
+    async def _start(self, plan: Plan, request: StreamRequest, trail: Trail) -> MediaStream:
         """Open a stream; where its first segment lacks the picture that `start` needs, open it
         again from an earlier one, before anything is promised."""
         began_s = time.monotonic()
         keys = KeyRing(self._fetchers[request.upstream])
-        supplies = self._supplies(plan, request, keys)
+        supplies = self._supplies(plan, request, keys, trail)
         run_up = supplies[0].run_up
         try:
-            return await self._open(plan, request, supplies, keys, insists=run_up > 0)
+            return await self._open(plan, request, supplies, keys, trail, insists=run_up > 0)
         except StartMissed:
             logger.info("no picture to start with in its segment: looking for it before")
         stream: MediaStream | None = None
         for earlier in run_ups(run_up):
             keys = KeyRing(self._fetchers[request.upstream])
-            supplies = self._supplies(plan, request, keys, earlier=earlier)
+            supplies = self._supplies(plan, request, keys, trail, earlier=earlier)
             try:
-                stream = await self._open(plan, request, supplies, keys, insists=True)
+                stream = await self._open(plan, request, supplies, keys, trail, insists=True)
             except StartMissed:
                 continue
             except ProxyError as error:  # what lies before the start must not keep it from playing
@@ -183,8 +193,8 @@ class Pipeline:
             break
         if stream is None:
             keys = KeyRing(self._fetchers[request.upstream])
-            supplies = self._supplies(plan, request, keys)
-            stream = await self._open(plan, request, supplies, keys, insists=False)
+            supplies = self._supplies(plan, request, keys, trail)
+            stream = await self._open(plan, request, supplies, keys, trail, insists=False)
         stream.timings = (*stream.timings, ("search", time.monotonic() - began_s))
         return stream
 
@@ -194,11 +204,14 @@ class Pipeline:
         request: StreamRequest,
         supplies: list[Supply],
         keys: KeyRing,
+        trail: Trail,
         *,
         insists: bool,
     ) -> MediaStream:
         self._check_room()
-        stream = MediaStream(supplies, keys=keys, gate=self._gate, on_close=self._leave)
+        stream = MediaStream(
+            supplies, keys=keys, gate=self._gate, on_close=self._leave, trail=trail
+        )
         self._streams.add(stream)
         self.rebalance()
         try:
@@ -209,7 +222,13 @@ class Pipeline:
         return stream
 
     def _supplies(
-        self, plan: Plan, request: StreamRequest, keys: KeyRing, *, earlier: int = 0
+        self,
+        plan: Plan,
+        request: StreamRequest,
+        keys: KeyRing,
+        trail: Trail,
+        *,
+        earlier: int = 0,
     ) -> list[Supply]:
         """Return what brings the playlists of a stream, all from the same place on: so many
         segments before the start, of the one that leads."""
@@ -226,6 +245,7 @@ class Pipeline:
                 limits=self._settings.playlists,
                 live=self._settings.live,
                 clock=self._clock,
+                trail=trail,
             )
 
         supplies = [supply(plan.sources[0], request.start_s, earlier)]

@@ -205,6 +205,7 @@ HEADERS: dict[str, Schema] = {
         "schema": {**_TEXT, "pattern": r"^\d+\.\d{3}$"},
     },
     "Content-Disposition": {"description": "With `filename`.", "schema": _TEXT},
+    "WWW-Authenticate": {"required": True, "schema": _TEXT},
     "Retry-After": {
         "description": "Seconds after which trying again may help.",
         "schema": {**_TEXT, "pattern": r"^\d+$"},

@@ -22,7 +22,7 @@ from proxy.config import Config, ConfigError
 from proxy.faces.address import bind, shown
 from proxy.faces.server import serve as serve_sockets
 from proxy.media import libav
-from proxy.state.census import Census
+from proxy.state.commons import Commons
 
 __all__ = ["Stop", "run", "serve", "serve_until"]
 
@@ -96,22 +96,22 @@ async def serve_until(
     config: Config,
     sockets: Sequence[socket.socket],
     *,
-    census: Census | None = None,
+    commons: Commons | None = None,
     ready: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve on `sockets` until `stop` is told and the streams have ended or are cut.
 
-    `census`: of all the processes that serve on them; `ready` is called when this one does.
+    `commons`: of all the processes that serve on them; `ready` is called when this one does.
     """
     drain_s = config.server.drain_s
     async with contextlib.AsyncExitStack() as stack:
-        app = await stack.enter_async_context(wiring.running_app(config, census))
+        app = await stack.enter_async_context(wiring.running_app(config, commons))
 
         def has_more_than_its_part() -> bool:
-            assert census is not None
-            return app.active * config.server.workers > census.total
+            assert commons is not None
+            return app.active * config.server.workers > commons.census.total
 
-        yields = has_more_than_its_part if census is not None else None
+        yields = has_more_than_its_part if commons is not None else None
         server = await stack.enter_async_context(serve_sockets(app, sockets, yields=yields))
         logger.info("process %d serves", os.getpid())
         ready()

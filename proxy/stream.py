@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -19,8 +18,9 @@ from functools import partial
 from typing import Any, Self
 
 from proxy.errors import CorruptMedia, ProxyError, StreamAborted
+from proxy.events import Trail
 from proxy.fetch.keys import KeyRing
-from proxy.media.fragment import InitSegment
+from proxy.media.fragment import Fragment, InitSegment
 from proxy.media.outlet import Outlet
 from proxy.media.remux import remux
 from proxy.media.ring import BridgeClosed
@@ -51,8 +51,12 @@ class MediaStream:
         keys: KeyRing,
         gate: TurnGate,
         on_close: Callable[[MediaStream], None],
+        trail: Trail,
     ) -> None:
-        self.id = secrets.token_hex(16)  # 128 random bits: whoever holds it may ask about it
+        self.id = trail.id
+        self.trail = trail
+        self.media_s = 0.0  # handed out, of the leading track
+        self.share_bytes = SMALLEST_SHARE_BYTES  # what it may hold
         self.codecs = ""  # RFC 6381, of the tracks in the output
         self.duration_s: float | None = None  # None: live
         self.start_s = 0.0  # where in the presentation it begins
@@ -81,6 +85,20 @@ class MediaStream:
         told["segments_missing"] = sum(source.holes.count for source in self._supplies)
         return {reason: count for reason, count in told.items() if count}
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of media in all its buffers now."""
+        return self._outlet.size + sum(source.held_bytes for source in self._supplies)
+
+    @property
+    def ring_bytes(self) -> int:
+        """Bytes in its rings alone."""
+        return sum(source.ring.size for source in self._supplies)
+
+    @property
+    def ring_capacity_bytes(self) -> int:
+        return sum(source.ring.capacity_bytes for source in self._supplies)
+
     # -- opening -----------------------------------------------------------------------------------
 
     async def open(self, plan: Plan, wish: Wish) -> None:
@@ -91,6 +109,7 @@ class MediaStream:
         async for part in self._outlet:
             self._first.append(part.data)
             if not isinstance(part, InitSegment):
+                self.media_s = part.duration_s
                 break
             self.codecs, self.duration_s = part.codecs, part.duration_s
             self.start_s = self._supplies[0].skipped_s + part.start_s
@@ -122,6 +141,7 @@ class MediaStream:
     def share(self, share_bytes: int) -> None:
         """Hold at most so many bytes: a quarter in the rings, a quarter in the outlet, the rest in
         segments that were fetched ahead."""
+        self.share_bytes = share_bytes
         quarter = share_bytes // 4
         self._outlet.capacity_bytes = quarter
         for source in self._supplies:
@@ -134,6 +154,8 @@ class MediaStream:
             yield self._first.pop(0)
         try:
             async for part in self._outlet:
+                if isinstance(part, Fragment):
+                    self.media_s += part.duration_s
                 yield part.data
         except ProxyError as error:
             raise StreamAborted(error) from error

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from proxy.errors import ProxyError, RemuxFailed
+from proxy.events import Trail
 from proxy.fetch.client import Fetcher
 from proxy.fetch.decrypt import DecryptingSink, read_init_section
 from proxy.fetch.keys import KeyRing
@@ -96,6 +97,7 @@ class Supply:
         limits: how large a playlist may be.
         live: how live playlists are followed.
         clock: the time.
+        trail: is told what happens to the segments.
 
     Raises:
         StartBeyondEnd: `start_s` lies behind the last segment.
@@ -114,9 +116,10 @@ class Supply:
         limits: PlaylistLimits,
         live: CursorSettings,
         clock: Clock,
+        trail: Trail,
     ) -> None:
         self.ring = RingBuffer(_SMALLEST_RING_BYTES, gate)
-        self.holes = Holes()
+        self.holes = Holes(trail.note)
         self.missing_s: Callable[[], float] = _unknown  # of media, up to the wished end
         self._fetcher = fetcher
         self._limits = limits
@@ -157,8 +160,14 @@ class Supply:
             allowance=lambda: self._allowance_bytes,
             skip_lost=skips,
             renewal=self._renewal,
+            on_event=trail.note,
         )
         self._sink: Sink = ForgivingSink(self._handing) if skips else self._handing
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes in the ring, and in segments that were fetched ahead."""
+        return self.ring.size + self._prefetcher.buffered_bytes
 
     def share(self, ring_bytes: int, ahead_bytes: int) -> None:
         """Hold at most so many bytes in the ring, and in segments that were fetched ahead."""

@@ -21,9 +21,10 @@ from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.media import libav
+from proxy.metrics import Metrics
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 from proxy.pipeline import Settings as PipelineSettings
-from proxy.state.census import Census
+from proxy.state.commons import Commons
 
 __all__ = ["check", "inspect", "load", "load_or_exit", "open_stream", "running_app"]
 
@@ -71,42 +72,59 @@ def check(config: Config) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running_app(config: Config, census: Census | None = None) -> AsyncIterator[App]:
+async def running_app(config: Config, commons: Commons | None = None) -> AsyncIterator[App]:
     """Make the app that `config` describes; what it needs lives as long as the context.
 
-    With `census`, other processes are counted in: the limits and the memory budget are for all of
+    With `commons`, other processes are counted in: the limits and the memory budget are for all of
     them together.  Without, this process keeps to its share, one part of `server.workers`.
 
     Raises:
         ConfigError: as `check`.
     """
-    fetcher, shared = _fetcher(config), census is not None
+    fetcher, shared = _fetcher(config), commons is not None
     settings = replace(
         config.app_settings(shared=shared), via=fetcher.settings.via, relay=config.relay
     )
     upstreams = _route_fetchers(config)
     for other in upstreams.values():
         other.own = fetcher.own
-    crowd = None if census is None else lambda: census.total
-    pipeline = Pipeline(
-        fetcher, config.pipeline_settings(shared=shared), upstreams=upstreams, crowd=crowd
-    )
+    crowd = None if commons is None else lambda: commons.census.total
+    limits = config.pipeline_settings(shared=shared)
+    budget_bytes = limits.budget_bytes
+    pipeline = Pipeline(fetcher, limits, upstreams=upstreams, crowd=crowd)
     async with contextlib.AsyncExitStack() as stack:
         for one in (fetcher, *upstreams.values()):
             await stack.enter_async_context(one)
         await stack.enter_async_context(pipeline)
-        rebalancing = asyncio.create_task(_rebalance(pipeline)) if shared else None
+        if commons is None:
+            metrics = Metrics(budget_bytes=budget_bytes)
+            yield App(pipeline, settings, on_port=fetcher.own.add, metrics=metrics)
+            return
+        app = App(
+            pipeline,
+            settings,
+            on_port=fetcher.own.add,
+            census=commons.census,
+            boards=commons.boards,
+            metrics=Metrics(commons.sums, budget_bytes=budget_bytes),
+        )
+        following = [
+            asyncio.create_task(_follow(pipeline, app)),
+            asyncio.create_task(app.register.run()),
+        ]
         try:
-            yield App(pipeline, settings, on_port=fetcher.own.add, census=census)
+            yield app
         finally:
-            if rebalancing is not None:
-                rebalancing.cancel()
+            for task in following:
+                task.cancel()
+            app.look()
 
 
-async def _rebalance(pipeline: Pipeline) -> None:
-    """Follow what other processes start and end."""
+async def _follow(pipeline: Pipeline, app: App) -> None:
+    """Follow what other processes start and end, and let them know what is held here."""
     while True:
         pipeline.rebalance()
+        app.look()
         await asyncio.sleep(REBALANCE_S)
 
 

@@ -16,7 +16,8 @@ Rules of the file:
    is nothing; SIGQUIT and SIGINT end them now.
 4. A worker whose master is gone gives the address free, and ends with its streams.
 5. Limits hold for the whole: streams are counted in a `SharedCensus`, and the memory budget is
-   divided, since buffers cannot be moved between processes.
+   divided, since buffers cannot be moved between processes.  Each answers for the streams of all
+   of them: what they share is a `Commons`.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ from gunicorn.workers.base import Worker
 
 from proxy import serving
 from proxy.config import Config
-from proxy.state.shared import SharedCensus
+from proxy.metrics import CELLS, HELD, Metrics
+from proxy.register import HISTORY, REFUSED
+from proxy.state.commons import Commons
+from proxy.state.sums import SharedSums
 
 __all__ = ["serve"]
 
@@ -59,8 +63,11 @@ def serve(config: Config, sockets: Sequence[socket.socket]) -> NoReturn:
 
     Ends the process: with code 0 after SIGTERM or SIGINT, 3 when no worker can serve.
     """
-    census = SharedCensus(config.limits.streams)
-    arbiter = _Arbiter(_Application(config, sockets, census))
+    # A row for each worker, for each that is dead and not forgotten yet, and for the master.
+    sums = SharedSums(CELLS, 2 * config.server.workers + 1, held=HELD)
+    streams = config.limits.streams
+    commons = Commons.make(streams, history=HISTORY, refused=REFUSED, sums=sums)
+    arbiter = _Arbiter(_Application(config, sockets, commons))
     gc.collect()
     gc.freeze()  # the collector writes to what it looks at, and what is written to is not shared
     try:
@@ -73,11 +80,10 @@ def serve(config: Config, sockets: Sequence[socket.socket]) -> NoReturn:
 class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no types
     """What gunicorn is told; what it calls an application is here the configuration."""
 
-    def __init__(
-        self, config: Config, sockets: Sequence[socket.socket], census: SharedCensus
-    ) -> None:
+    def __init__(self, config: Config, sockets: Sequence[socket.socket], commons: Commons) -> None:
         self.config = config
-        self.census = census
+        self.commons = commons
+        self._metrics = Metrics(commons.sums)
         self._files = [sock.detach() for sock in sockets]
         super().__init__()
 
@@ -101,8 +107,9 @@ class _Application(BaseApplication):  # type: ignore[misc] # gunicorn has no typ
 
     def _lost(self, _arbiter: Arbiter, worker: Worker) -> None:
         """Called when a worker has ended: free the places of its streams."""
-        streams = self.census.forget(worker.pid)
+        streams = self.commons.forget(worker.pid)
         if streams:
+            self._metrics.lost(streams)
             logger.error("worker %d took %d streams with it", worker.pid, streams)
 
 
@@ -188,7 +195,7 @@ class _Worker(Worker):  # type: ignore[misc]
         sockets = [listener.sock for listener in self.sockets]
         try:
             await serving.serve_until(
-                stop, self.app.config, sockets, census=self.app.census, ready=self._ready
+                stop, self.app.config, sockets, commons=self.app.commons, ready=self._ready
             )
         finally:
             beating.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -72,6 +73,24 @@ async def test_outcome_of_a_complete_stream(outcomes: list[Outcome]) -> None:
     assert "left_out={'other_streams': 12}" in str(outcome)
     assert "secret" not in str(outcome)
     assert app.active == 0
+
+
+async def test_outcome_names_the_trace(
+    outcomes: list[Outcome], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A valid traceparent stands in the log line, whatever became of the stream; else nothing."""
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    app = App(ScriptedPipeline(refuses=SourceTimeout("late")))
+    for header in (f"00-{trace}-{span}-01", f"00-{trace}-{span}", None):
+        headers = (("traceparent", header),) if header else ()
+        await app.handle(replace(request(), headers=headers))
+    assert (outcomes[0].trace_id, outcomes[0].span_id) == (trace, span)
+    assert f"trace_id={trace} span_id={span}" in str(outcomes[0])
+    fields = [vars(record)["fields"] for record in caplog.records]
+    assert (fields[0]["trace_id"], fields[0]["span_id"]) == (trace, span)
+    for outcome, told in zip(outcomes[1:], fields[1:], strict=True):
+        assert "trace" not in str(outcome)
+        assert not {"trace_id", "span_id"} & told.keys()
 
 
 async def test_outcome_of_a_refused_stream(

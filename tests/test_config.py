@@ -293,17 +293,16 @@ def test_load_refuses_a_key_id_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("section", "line"),
-    [
-        ("security", "operator_token = 'a'"),
-    ],
+    ("token", "why"),
+    [("short", "at least 16"), ("with spaces in between", "letters"), ("ümläute" * 4, "letters")],
 )
-def test_check_may_serve_refuses_what_is_not_built(tmp_path: Path, section: str, line: str) -> None:
-    """No key silently does nothing."""
-    text = f"[{section}]\n{line}\n[upstream]\nallowed_hosts = ['a.example']\n"
-    with pytest.raises(ConfigError) as caught:
-        Config.load(written(tmp_path, text)).check_may_serve()
-    assert f"{section}.{line.partition(' ')[0]}: not built yet" in str(caught.value)
+def test_load_refuses_an_operator_token(tmp_path: Path, token: str, why: str) -> None:
+    """One that can be guessed, or that no header can carry, is refused by its key, unseen."""
+    text = f"[security]\noperator_token = '{token}'\n"
+    with pytest.raises(ConfigError, match=r"security\.operator_token") as caught:
+        Config.load(written(tmp_path, text))
+    assert why in str(caught.value)
+    assert token not in str(caught.value)
 
 
 def test_settings_of_workers_that_are_not_counted_together(tmp_path: Path) -> None:

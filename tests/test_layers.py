@@ -19,7 +19,10 @@ JOINERS = (
     "pipeline", "stream", "request", "plan", "clip", "supply", "follow", "forgiving", "intake",
     "inspection", "pages", "robots",
 )  # fmt: skip
-APP = ("app", "query", "routes", "openapi", "schemas", "admission", "delivery")
+APP = (
+    "app", "query", "routes", "openapi", "schemas", "admission", "delivery", "feed", "register",
+    "tracing",
+)  # fmt: skip
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 
 
@@ -46,7 +49,7 @@ ROOMS = {
     "media.outlet": Room(proxy=("errors", "media")),
     "fetch": Room(
         # media.chain: the one walker along boxes, pure, tells fetch too whether all of them came.
-        proxy=("", "errors", "fetch", "hls.model", "guard", "media.chain"),
+        proxy=("", "errors", "events", "fetch", "hls.model", "guard", "media.chain"),
         foreign=("aiohttp", "yarl", "multidict", "tenacity", "cryptography"),
     ),
     **{
@@ -65,12 +68,23 @@ ROOMS = {
     },
     **{
         part: Room(
-            proxy=("errors", "pipeline", "request", "guard", "state", "events", *APP)
+            proxy=(
+                "errors", "pipeline", "request", "guard", "state", "events", "diagnosis",
+                "verdicts", "metrics", *APP,
+            )
         )
         for part in APP
     },
     "openapi": Room(proxy=("", "errors", "query", "request", "routes", "schemas", "guard")),
     "schemas": Room(),
+    "tracing": Room(),
+    "verdicts": Room(),
+    "metrics": Room(
+        proxy=("", "events", "state.sums", "verdicts"), foreign=("prometheus_client",)
+    ),
+    "diagnosis": Room(
+        proxy=("events", "verdicts"), never=frozenset(NEVER_PURE - {"datetime"})
+    ),
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
     "faces.asgi": Room(proxy=("app", "errors", "wiring")),
     "faces.address": Room(),
@@ -78,8 +92,8 @@ ROOMS = {
     "saving": Room(),
     "health": Room(),
     "config": Room(
-        proxy=("errors", "logs", "app", "routes", "admission", "pipeline", "fetch.settings",
-               "guard.addresses", "guard.signing", "hls.lines"),
+        proxy=("errors", "logs", "app", "routes", "admission", "pipeline", "register",
+               "fetch.settings", "guard.addresses", "guard.bearer", "guard.signing", "hls.lines"),
         foreign=("pydantic", "pydantic_settings"),
     ),
     "wiring": Room(proxy=("*",)),

@@ -69,7 +69,9 @@ async def served(origin: Origin) -> AsyncIterator[str]:
         segment_bytes=1_000_000,
         read_timeout_s=0.2,
     )
-    settings = Settings(signing=signing.Settings(keys={"k": SECRET}, required=True))
+    settings = Settings(
+        signing=signing.Settings(keys={"k": SECRET}, required=True), operator_token=SECRET
+    )
     async with Fetcher(fetching) as fetcher, Pipeline(fetcher) as pipeline:
         async with over_aiohttp(App(pipeline, settings)) as address:
             yield address
@@ -105,6 +107,19 @@ def publish(origin: Origin, media_host: Origin) -> str:
 async def signed(address: str, url: str, route: str = "/stream") -> Reply:
     query = signing.sign({"url": url}, key_id="k", secret=SECRET, expires=int(time.time()) + 60)
     return await ask(address, f"{route}?{query}")
+
+
+async def shown(address: str) -> str:
+    """What the server tells of its streams, to those who have an id and to the operator."""
+    operator = (("Authorization", f"Bearer {SECRET}"),)
+    listed = await ask(address, "/streams", headers=operator)
+    assert listed.json()["streams"]
+    targets = [f"/streams/{state['id']}" for state in listed.json()["streams"]]
+    targets += [f"{target}/events" for target in targets]
+    targets.append("/metrics")
+    replies = [listed, *[await ask(address, target) for target in targets]]
+    assert {reply.status for reply in replies} == {200}
+    return " ".join(f"{reply.headers} {reply.body.decode()}" for reply in replies)
 
 
 @pytest.fixture
@@ -176,8 +191,10 @@ async def test_stream_that_succeeds_tells_no_secret(said: list[str]) -> None:
         reply = await signed(address, url)
         assert (reply.status, reply.ended) == (200, "complete")
         assert CANARY in origin.asked("/1.ts")[0].query
+        seen = await shown(address)
     assert [line for line in said if "outcome=complete" in line and "/main.m3u8" in line]
-    assert CANARY not in "\n".join([*said, told(reply)])
+    assert "/main.m3u8" in seen
+    assert CANARY not in "\n".join([*said, told(reply), seen])
 
 
 async def test_page_tells_no_secret(said: list[str]) -> None:
@@ -226,6 +243,7 @@ async def test_stream_that_fails_tells_no_secret(said: list[str], fault: Fault) 
             assert (reply.status, reply.ended) != (200, "complete"), path
             assert CANARY not in told(reply), path
             origin.heal()
+        assert CANARY not in await shown(address)
     assert said
     assert [line for line in said if CANARY in line] == []
 
@@ -246,11 +264,13 @@ async def test_request_that_is_refused_tells_no_secret(
     """A query is not echoed, neither to the log nor to whoever sent it."""
     keys = signing.Settings(keys={"k": SECRET}, required=required)
     async with Fetcher() as fetcher, Pipeline(fetcher) as pipeline:
-        async with over_aiohttp(App(pipeline, Settings(signing=keys))) as address:
+        settings = Settings(signing=keys, operator_token=SECRET)
+        async with over_aiohttp(App(pipeline, settings)) as address:
             reply = await ask(address, f"/stream?{query}")
+            seen = await shown(address)
     assert reply.status in {400, 403}
-    assert [line for line in said if "refused" in line or "outcome=forbidden" in line]
-    assert CANARY not in "\n".join([*said, told(reply)])
+    assert [line for line in said if "outcome=invalid_request" in line or "=forbidden" in line]
+    assert CANARY not in "\n".join([*said, told(reply), seen])
 
 
 async def test_credentials_stay_with_their_origin() -> None:

@@ -257,6 +257,135 @@ async def test_worker_that_dies_while_draining_is_not_replaced() -> None:
         assert len(said_to_serve(server.run)) == 2
 
 
+# -- the state of streams --------------------------------------------------------------------------
+
+TOKEN = "an-operators-token"
+OPERATOR = (("Authorization", f"Bearer {TOKEN}"),)
+
+
+async def connected(server: Server, worker: int, stack: contextlib.AsyncExitStack) -> Conversation:
+    """A connection to this worker, for what needs the others to run."""
+    async with server.only(worker):
+        conversation = await stack.enter_async_context(await Conversation.open(server.address))
+        conversation.request("/healthz")
+        await conversation.reply()
+    return conversation
+
+
+async def test_workers_answer_for_the_streams_of_all() -> None:
+    """Whoever is asked knows each stream, running or ended, wherever it runs or ran."""
+    async with serving(REMUXD_SECURITY__OPERATOR_TOKEN=TOKEN) as server:
+        first, second = server.workers
+        conversation = await server.stream(first)
+        _, headers = await conversation.head()
+        target = f"/streams/{dict(headers)['x-stream-id']}"
+        for worker in server.workers:  # while the other one does not even run
+            state = (await server.ask(worker, target)).json()
+            assert (state["phase"], state["outcome"]) == ("streaming", None)
+            async with server.only(worker):
+                reply = await ask(server.address, "/streams", headers=OPERATOR)
+            assert [one["id"] for one in reply.json()["streams"]] == [state["id"]]
+        refused = await server.ask(first, "/stream")
+        server.gate.open()
+        await until_idle(server.address)
+        state = (await server.ask(second, target)).json()
+        assert (state["phase"], state["segments"]["fetched"]) == ("ended", 3)
+        assert state == (await server.ask(first, target)).json()
+        state = (await server.ask(second, f"/streams/{refused.header('x-stream-id')}")).json()
+        assert (state["phase"], state["outcome"]) == ("ended", "invalid_request")
+
+
+async def test_workers_stop_the_streams_of_each_other() -> None:
+    """DELETE is answered by any of them, when the stream has ended; its events tell that, too."""
+    async with (
+        serving(REMUXD_SECURITY__OPERATOR_TOKEN=TOKEN) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        first, second = server.workers
+        other = await connected(server, second, stack)
+        watcher = await connected(server, second, stack)
+        stream = await server.stream(first)
+        _, headers = await stream.head()
+        target = f"/streams/{dict(headers)['x-stream-id']}"
+        watcher.request(f"{target}/events")
+        await watcher.begun()
+        other.request(target, method="DELETE", headers=OPERATOR)
+        assert (await other.reply()).status == 204
+        other.request(target)
+        state = (await other.reply()).json()
+        assert (state["phase"], state["outcome"]) == ("ended", "stopped")
+        body = (await watcher.reply()).body
+        assert body.rpartition(b"event: ")[2].startswith(b"end\n")
+        assert (await ask(server.address, "/healthz")).json()["streams"] == 0
+
+
+def figure(reply: Reply, name: str) -> float:
+    """One line of /metrics."""
+    (line,) = [one for one in reply.body.decode().splitlines() if one.startswith(f"{name} ")]
+    return float(line.rpartition(" ")[2])
+
+
+async def until_figure(server: Server, name: str, value: float) -> None:
+    async with asyncio.timeout(TIMEOUT_S):
+        while figure(await ask(server.address, "/metrics"), name) != value:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # what another worker holds is told once a second
+
+
+async def test_workers_add_up_their_figures() -> None:
+    """Whichever is scraped tells of all; what has been counted stays when a worker dies, and what
+    it held is gone."""
+    complete = 'remuxd_streams_total{code="",outcome="complete"}'
+    died = 'remuxd_streams_total{code="worker_died",outcome="aborted"}'
+    active = 'remuxd_streams_active{phase="streaming"}'
+    async with serving() as server:
+        first = server.workers[0]
+        streams = [await server.stream(worker) for worker in server.workers]
+        await until_figure(server, active, 2)
+        server.gate.open()
+        sent = sum([len((await stream.reply()).body) for stream in streams])
+        await until_idle(server.address)
+        await until_figure(server, active, 0)
+        for worker in server.workers:
+            reply = await server.ask(worker, "/metrics")
+            assert figure(reply, complete) == 2
+            assert figure(reply, "remuxd_segments_fetched_total") == 6
+            assert figure(reply, "remuxd_sent_bytes_total") == sent
+            assert figure(reply, "remuxd_time_to_first_fragment_seconds_count") == 2
+        os.kill(first, signal.SIGKILL)
+        server.workers[0] = await server.new_worker()
+        for worker in server.workers:
+            reply = await server.ask(worker, "/metrics")
+            assert (figure(reply, complete), figure(reply, died)) == (2, 0)
+
+
+async def test_workers_count_the_streams_that_died() -> None:
+    """A stream whose process is gone has ended, and no stream is active any more."""
+    async with serving() as server:
+        dying = server.workers[0]
+        await server.stream(dying)
+        os.kill(dying, signal.SIGKILL)
+        server.workers[0] = await server.new_worker()
+        for worker in server.workers:
+            reply = await server.ask(worker, "/metrics")
+            died = 'remuxd_streams_total{code="worker_died",outcome="aborted"}'
+            assert figure(reply, died) == 1
+            assert figure(reply, 'remuxd_streams_active{phase="streaming"}') == 0
+
+
+async def test_workers_tell_of_a_stream_whose_worker_died() -> None:
+    """What a dead process has left behind is known as ended, and how."""
+    async with serving() as server:
+        dying = server.workers[0]
+        conversation = await server.stream(dying)
+        _, headers = await conversation.head()
+        os.kill(dying, signal.SIGKILL)
+        server.workers[0] = await server.new_worker()
+        for worker in server.workers:
+            state = (await server.ask(worker, f"/streams/{dict(headers)['x-stream-id']}")).json()
+            assert (state["phase"], state["outcome"]) == ("ended", "worker_died")
+            assert state["root_cause"]["layer"] == "proxy"
+
+
 # -- limits of the whole ---------------------------------------------------------------------------
 
 

@@ -28,7 +28,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from proxy import wiring
-from proxy.app import CLIENT_IDLE, LOCAL, App, Delivery, Request, Response
+from proxy.app import CLIENT_IDLE, LOCAL, App, Delivery, Feed, Request, Response
+from proxy.errors import Stopped, StreamAborted
 
 __all__ = ["AsgiApp", "create_app"]
 
@@ -93,6 +94,8 @@ class AsgiApp:
         watch = asyncio.ensure_future(_client_gone(receive))
         try:
             await asyncio.wait((work, watch), return_when=asyncio.FIRST_COMPLETED)
+            if work.cancelled():  # by the operator: nobody else does, up to here
+                raise StreamAborted(Stopped())
         finally:
             work.cancel()
             watch.cancel()
@@ -108,7 +111,7 @@ async def _client_gone(receive: Receive) -> None:
 
 async def _respond(app: App, scope: Message, send: Send) -> None:
     response = await app.handle(_translate(app, scope))
-    if isinstance(response.body, Delivery):
+    if not isinstance(response.body, bytes):
         await _deliver(response, response.body, send, app.settings.idle_client_s)
         return
     with contextlib.suppress(OSError):  # the client left
@@ -116,7 +119,7 @@ async def _respond(app: App, scope: Message, send: Send) -> None:
         await send({"type": "http.response.body", "body": response.body})
 
 
-async def _deliver(response: Response, body: Delivery, send: Send, idle_s: float) -> None:
+async def _deliver(response: Response, body: Delivery | Feed, send: Send, idle_s: float) -> None:
     try:
         await send(_start(response))
         async for part in body:

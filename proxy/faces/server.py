@@ -39,6 +39,7 @@ from proxy.app import (
     SHUTDOWN,
     App,
     Delivery,
+    Feed,
     Request,
     Response,
     malformed,
@@ -144,7 +145,7 @@ class _Handler:
 
     def __init__(self, app: App) -> None:
         self._app = app
-        self._running: dict[asyncio.Task[Any], Delivery] = {}
+        self._running: dict[asyncio.Task[Any], Delivery | Feed] = {}
         self._cutting = False
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -153,9 +154,9 @@ class _Handler:
         connection.head_arrived()
         try:
             response = await self._app.handle(self._translate(request))
-            if isinstance(response.body, Delivery):
-                return await self._deliver(request, response, response.body)
-            return _finish(web.Response(body=response.body), response, close=self._app.draining)
+            if isinstance(response.body, bytes):
+                return _finish(web.Response(body=response.body), response, close=self._app.draining)
+            return await self._deliver(request, response, response.body)
         finally:
             connection.answered()
 
@@ -181,7 +182,7 @@ class _Handler:
         )
 
     async def _deliver(
-        self, request: web.BaseRequest, response: Response, body: Delivery
+        self, request: web.BaseRequest, response: Response, body: Delivery | Feed
     ) -> web.StreamResponse:
         out = _finish(web.StreamResponse(), response, close=self._app.draining)
         task = asyncio.current_task()
@@ -219,7 +220,7 @@ class _Handler:
         return out  # what aiohttp still writes to a connection that was cut goes nowhere
 
 
-def _end(task: asyncio.Task[Any], body: Delivery) -> None:
+def _end(task: asyncio.Task[Any], body: Delivery | Feed) -> None:
     body.give_up(SHUTDOWN)
     task.cancel()
 

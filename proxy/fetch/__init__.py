@@ -4,15 +4,15 @@
 flight.  Errors leave this room as `proxy.errors` only.
 """
 
-from proxy.fetch.body import Body
-from proxy.fetch.client import Fetcher, Resource
-from proxy.fetch.events import (
+from proxy.events import (
     FetchEvent,
     SegmentDone,
     SegmentFailed,
     SegmentRetried,
     SegmentStarted,
 )
+from proxy.fetch.body import Body
+from proxy.fetch.client import Fetcher, Resource
 from proxy.fetch.prefetch import Prefetcher, Sink
 from proxy.fetch.settings import Settings
 

@@ -253,7 +253,8 @@ class Fetcher:
                 response = await self._follow(url, headers, what)
         except (ProxyError, *FOREIGN) as error:
             if refusals:
-                raise Forbidden(f"{what} {redact(url)}: {refusals[0]}") from None
+                refusal = refusals[0]
+                raise Forbidden(f"{what} {redact(url)}: {refusal}", rule=refusal.rule) from None
             raise translate(error, url, what=what, before_headers=True) from None
         finally:
             _refusals.reset(token)
@@ -316,11 +317,12 @@ class Fetcher:
                 scheme=target.scheme, host=host, port=port, userinfo=userinfo
             )
         except Forbidden as error:
-            raise Forbidden(f"{what} {redact(str(target))}: {error}") from None
+            told = f"{what} {redact(str(target))}: {error}"
+            raise Forbidden(told, rule=error.rule) from None
         assert host is not None
         assert port is not None
         if self.own.covers(host, port):
-            raise Forbidden(f"{what} {redact(str(target))}: the address is our own")
+            raise Forbidden(f"{what} {redact(str(target))}: the address is our own", rule="own")
         return self._scopes.headers_for(scheme=target.scheme, host=host, port=port)
 
     # -- the session -------------------------------------------------------------------------------
@@ -359,7 +361,7 @@ class Fetcher:
             host, port = str(address[0]), int(address[1])
             self.settings.policy.check_address(host, port)
             if self.own.covers(host, port):
-                raise Forbidden("the address is our own")  # noqa: TRY301 - noted like the others
+                raise Forbidden("the address is our own", rule="own")  # noqa: TRY301 - noted like the others
         except Forbidden as error:
             _refusals.get().append(error)
             raise PermissionError(errno.EACCES, "the address is not allowed") from None

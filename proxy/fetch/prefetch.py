@@ -30,8 +30,8 @@ from proxy.errors import (
     SourceTooLarge,
     SourceUnavailable,
 )
+from proxy.events import FetchEvent
 from proxy.fetch.client import Fetcher
-from proxy.fetch.events import FetchEvent
 from proxy.fetch.renewal import Renewal
 from proxy.fetch.transfer import Habits, Transfer
 from proxy.hls.model import Segment

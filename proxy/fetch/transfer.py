@@ -23,15 +23,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from proxy.errors import ProxyError
-from proxy.fetch.body import Body
-from proxy.fetch.client import Fetcher
-from proxy.fetch.events import (
+from proxy.events import (
     FetchEvent,
     SegmentDone,
     SegmentFailed,
     SegmentRetried,
     SegmentStarted,
 )
+from proxy.fetch.body import Body
+from proxy.fetch.client import Fetcher
 from proxy.fetch.faults import Attempted, Unavailable
 from proxy.fetch.renewal import Renewal, is_expired
 from proxy.fetch.retry import is_retryable, retrying
@@ -126,6 +126,7 @@ class Transfer:
                     attempts=self._attempts,
                     code=error.code,
                     upstream_status=_upstream_status(error),
+                    elapsed_s=loop.time() - began_s,
                 )
             )
             raise

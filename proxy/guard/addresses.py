@@ -189,7 +189,7 @@ class AddressPolicy:
             raise Forbidden("the address names no host or no port")
         name = _normal_host(host)
         if not any(host_matches(name, pattern) for pattern in self._hosts):
-            raise Forbidden("the host is not among allowed_hosts")
+            raise Forbidden("the host is not among allowed_hosts", rule="host")
         self._check_port(port)
         address = _numeric(name)
         if address is not None:  # else a name: `check_address` has the last word
@@ -209,7 +209,7 @@ class AddressPolicy:
 
     def _check_port(self, port: int) -> None:
         if self.allowed_ports and port not in self.allowed_ports:
-            raise Forbidden(f"the port {port} is not among allowed_ports")
+            raise Forbidden(f"the port {port} is not among allowed_ports", rule="port")
 
     def _check_address(self, address: Address) -> None:
         address = _unmapped(address)
@@ -218,7 +218,7 @@ class AddressPolicy:
         kind = classify(address)
         if kind is Kind.PUBLIC or (self.allow_private_addresses and kind in _LIFTED):
             return
-        raise Forbidden(f"the address is {kind}")
+        raise Forbidden(f"the address is {kind}", rule="address")
 
 
 def _numeric(host: str) -> Address | None:

@@ -113,7 +113,7 @@ class Signatures:
         parts = query.encode("utf-8", "surrogatepass").split(b"&")
         if not any(_name(part) in _NAMES for part in parts):
             if self._settings.required if required is None else required:
-                raise Forbidden("it is not signed", detail=REFUSED)
+                raise Forbidden("it is not signed", detail=REFUSED, rule="signature")
             return
         key_id, expires = _only(b"key_id=", parts), _only(b"expires=", parts)
         given = _only(b"signature=", parts)
@@ -122,14 +122,14 @@ class Signatures:
         expected = _signature(self._secrets.get(key_id, self._nobodys), covered)
         # Both as text: of the many spellings of 32 bytes in base64url only one is equal.
         if not hmac.compare_digest(expected, given):
-            raise Forbidden("the signature does not hold", detail=REFUSED)
+            raise Forbidden("the signature does not hold", detail=REFUSED, rule="signature")
         if not _SECONDS.fullmatch(expires):
-            raise Forbidden("`expires` is no number of seconds", detail=REFUSED)
+            raise Forbidden("`expires` is no number", detail=REFUSED, rule="signature")
         left_s = int(expires) - now_s
         if left_s < -SKEW_S:
-            raise Forbidden("the link has expired", detail=EXPIRED)
+            raise Forbidden("the link has expired", detail=EXPIRED, rule="expired")
         if left_s > self._settings.lifetime_s + SKEW_S:
-            raise Forbidden("`expires` is too far ahead", detail=REFUSED)
+            raise Forbidden("`expires` is too far ahead", detail=REFUSED, rule="signature")
 
 
 def _signature(secret: bytes, parts: list[bytes]) -> bytes:

@@ -42,6 +42,11 @@ class Outlet:
         state = "closed" if self._closed else "finished" if self._finished else "open"
         return f"<Outlet {state} {self._size}/{self.capacity_bytes}>"
 
+    @property
+    def size(self) -> int:
+        """Bytes in it."""
+        return self._size
+
     # -- worker thread -----------------------------------------------------------------------------
 
     def put(self, part: Part) -> None:

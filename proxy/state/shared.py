@@ -4,29 +4,22 @@ Make one before the processes are forked, and let each use it.  It is a table wi
 streams may run: who owns the row (the process), and whose stream it is (a keyed hash of the
 client; the addresses themselves are in no shared memory).
 
-1. A row is taken and given back under a record lock (`fcntl`), which the kernel takes away from a
-   process that dies, so that nobody waits for the dead.
+1. A row is taken and given back under a lock that the kernel takes away from the dead (`arena`).
 2. A row counts while its client is set; that is written last and cleared first.  A process that
    dies between two writes leaves a row that is free, or one that `forget` finds by its owner.
 3. Whoever sees a process die calls `forget` for it.
 
-This is the channel on which more can be told for all workers.  What one of them has to show (its
-streams, its figures) goes into a further part of the same memory, one part for each worker, which
-that worker alone writes and every other reads, under the same lock; whoever is asked then answers
-for all.  What one has to ask of another (end that stream) is a mark in the row, and a signal to the
-owner that the row names.
+What the streams themselves have to show stands on the `board`, and figures in the `sums`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import mmap
 import os
 import secrets
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 
+from proxy.state.arena import Arena
 from proxy.state.census import Entry
 
 __all__ = ["SharedCensus"]
@@ -44,11 +37,9 @@ class SharedCensus:
 
     def __init__(self, capacity: int) -> None:
         self._secret = secrets.token_bytes(16)  # so that nobody can choose whom to be counted as
-        self._file = os.memfd_create("remuxd-census")
-        os.ftruncate(self._file, 2 * _KEY_BYTES * capacity)
-        self._memory = mmap.mmap(self._file, 2 * _KEY_BYTES * capacity)
-        with memoryview(self._memory) as memory, memory.cast("Q") as rows:
-            self._clients, self._owners = rows[:capacity], rows[capacity:]
+        self._arena = Arena("census", 2 * _KEY_BYTES * capacity)
+        self._clients = self._arena.integers(0, capacity)
+        self._owners = self._arena.integers(_KEY_BYTES * capacity, capacity)
 
     @property
     def total(self) -> int:
@@ -57,14 +48,8 @@ class SharedCensus:
     def of(self, client: str) -> int:
         return self._clients.tolist().count(self._key(client))
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        # The lock is the process's: threads of one process would both have it.
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN)
+    def locked(self) -> AbstractContextManager[None]:
+        return self._arena.locked()
 
     def enter(self, client: str) -> Entry:
         row = self._clients.tolist().index(_FREE)
@@ -89,10 +74,7 @@ class SharedCensus:
 
     def close(self) -> None:
         """Let go of the memory; other processes keep it."""
-        self._clients.release()
-        self._owners.release()
-        self._memory.close()
-        os.close(self._file)
+        self._arena.close()
 
     def _key(self, client: str) -> int:
         digest = blake2b(client.encode(), digest_size=_KEY_BYTES, key=self._secret).digest()

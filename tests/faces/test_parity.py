@@ -374,7 +374,7 @@ async def test_cors_preflight_is_answered(serve: Serve) -> None:
     assert (reply.status, reply.body) == (204, b"")
     assert reply.header("access-control-allow-origin") == "*"
     assert reply.header("access-control-allow-methods") == "GET, HEAD"
-    assert reply.header("access-control-allow-headers") == "*"
+    assert reply.header("access-control-allow-headers") == "*, Authorization"
 
 
 async def test_base_path_is_taken_off(serve: Serve) -> None:

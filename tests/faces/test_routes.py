@@ -199,6 +199,17 @@ async def test_problem_of_a_route_does_not_name_the_origin(serve: Serve) -> None
     assert "origin.internal" not in reply.body.decode() + repr(reply.headers)
 
 
+async def test_state_of_a_route_names_its_path(serve: Serve) -> None:
+    """Whoever plays a route has the id of its stream, and still does not see where it leads."""
+    async with serve(routed(ScriptedPipeline())) as address:
+        played = await ask(address, "/vod/a/film.mp4")
+        refused = await ask(address, "/vod/film.mp4?quality=huge")
+        for reply, path in ((played, "/vod/a/film.mp4"), (refused, "/vod/film.mp4")):
+            state = await ask(address, f"/streams/{reply.header('x-stream-id')}")
+            assert state.json()["url"] == path
+            assert b"origin.internal" not in state.body
+
+
 # -- the real thing --------------------------------------------------------------------------------
 
 

@@ -7,12 +7,12 @@ await pipeline.streams[0].closed.wait()
 """
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from proxy.errors import ProxyError, StreamAborted
+from proxy.events import Event, Planned, Trail
 from proxy.pipeline import StreamRequest
 
 PARTS = (b"ftypmoov" * 10, b"moofmdat" * 100, b"moofmdat" * 50)
@@ -31,19 +31,22 @@ class ScriptedPipeline:
     asked: asyncio.Event = field(default_factory=asyncio.Event)  # something was
     requests: list[StreamRequest] = field(default_factory=list)
     streams: list["ScriptedStream"] = field(default_factory=list)
+    happens: tuple[Event, ...] = (Planned(live=False, elapsed_s=0.25),)  # noted while opening
     cancelled: asyncio.Event = field(default_factory=asyncio.Event)  # while one was being opened
 
-    async def open_stream(self, request: StreamRequest, /) -> "ScriptedStream":
-        await self._begin(request)
-        self.streams.append(ScriptedStream(self))
+    async def open_stream(self, request: StreamRequest, trail: Trail, /) -> "ScriptedStream":
+        await self._begin(request, trail)
+        self.streams.append(ScriptedStream(self, trail))
         return self.streams[-1]
 
-    async def inspect(self, request: StreamRequest, /) -> Mapping[str, Any]:
-        await self._begin(request)
+    async def inspect(self, request: StreamRequest, trail: Trail, /) -> Mapping[str, Any]:
+        await self._begin(request, trail)
         return {"kind": "multivariant", "live": False, "name": "Füße"}
 
-    async def _begin(self, request: StreamRequest) -> None:
+    async def _begin(self, request: StreamRequest, trail: Trail) -> None:
         self.requests.append(request)
+        for event in self.happens:
+            trail.note(event)
         self.asked.set()
         try:
             if self.opening is not None:
@@ -64,8 +67,15 @@ class ScriptedStream:
     tally: Mapping[str, int] = {"other_streams": 12}
     timings = (("plan", 0.0125), ("fetch", 0.25))
 
-    def __init__(self, script: ScriptedPipeline) -> None:
-        self.id = secrets.token_hex(16)
+    media_s = 1.5
+    held_bytes = 1000
+    ring_bytes = 300
+    ring_capacity_bytes = 1000
+    share_bytes = 4000
+
+    def __init__(self, script: ScriptedPipeline, trail: Trail) -> None:
+        self.id = trail.id
+        self.trail = trail
         self.taken = 0  # parts
         self.closed = asyncio.Event()
         self._script = script
