@@ -22,13 +22,15 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
-from proxy import admission, query, register, tracing
+from proxy import admission, openapi, query, register, tracing
 from proxy.admission import LOCAL, Admission
 from proxy.delivery import Delivery, Record, Stream
 from proxy.errors import (
+    Forbidden,
     HttpVersionUnsupported,
     InvalidRequest,
     LoopDetected,
@@ -46,6 +48,7 @@ from proxy.guard.redaction import redact
 from proxy.metrics import Metrics
 from proxy.pipeline import StreamRequest
 from proxy.register import Register
+from proxy.routes import Match, Route, Routes
 from proxy.state.census import Census
 from proxy.state.commons import Boards
 from proxy.verdicts import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN
@@ -76,6 +79,7 @@ EXPOSED = (
     "X-Stream-Id, X-Start-Time, X-Content-Duration, Server-Timing, Retry-After, Content-Disposition"
 )
 PREFLIGHT_MAX_AGE_S = 7200  # Chromium keeps no preflight for longer
+NO_RELAY = "This server opens its own paths only, and no address of yours."
 RETRY_DRAINING_S = 5  # time for a load balancer to have noticed
 FEEDS = 200  # clients that watch a stream, at a time and for each process: a socket and a task each
 
@@ -92,6 +96,8 @@ class Settings:
     base_path: str = ""  # where a reverse proxy has put us, such as "/media"; no slash at its end
     idle_client_s: float = 60.0  # a client that takes nothing for so long is cut, by the face
     stream_s: float = 12 * 60 * 60.0  # the longest that one stream runs; 0: as long as it likes
+    routes: tuple[Route, ...] = ()  # paths of the owner's, besides our own
+    relay: bool = True  # whether /stream and /inspect open what a client names
     via: str = ""  # what our own requests carry in Via: one that comes with it has come back to us
 
 
@@ -162,12 +168,14 @@ class App:
         self.register = Register(self.settings.register, boards)
         self._metrics = metrics if metrics is not None else Metrics()
         self._feeds = 0
-        self._routes: dict[str, Handler] = {
+        self._configured = Routes(self.settings.routes)
+        self._own: dict[str, Handler] = {
             "/stream": self._stream,
             "/inspect": self._inspect,
             "/streams": self._all_streams,
             "/healthz": self._health,
             "/readyz": self._ready,
+            openapi.PATH: self._describe,
             "/metrics": self._figures,
         }
 
@@ -223,20 +231,23 @@ class App:
     def _route(self, request: Request) -> tuple[Handler, tuple[str, ...]]:
         """Return who answers, and which methods are answered."""
         path = _local_path(request)
-        if path in self._routes:
-            return self._routes[path], METHODS
+        if path in self._own:
+            return self._own[path], METHODS
         match = _ONE_STREAM.fullmatch(path)
-        if match is None:
+        if match is not None:
+            return (self._events, METHODS) if match[2] else (self._one_stream, READ_AND_DELETE)
+        routed = self._configured.find(path)
+        if routed is None:
             raise NotFound
-        if match[2]:
-            return self._events, METHODS
-        return self._one_stream, READ_AND_DELETE
+        return partial(self._stream, routed=routed), METHODS
 
     # -- streams -----------------------------------------------------------------------------------
 
-    async def _stream(self, request: Request, stream_id: str) -> Response:
+    async def _stream(
+        self, request: Request, stream_id: str, routed: Match | None = None
+    ) -> Response:
         record = self._begin(request, stream_id)
-        opened = await _attempt(record, self._open(request, record))
+        opened = await _attempt(record, self._open(request, record, routed))
         if isinstance(opened, Response):
             return opened
         wish, stream = opened
@@ -257,10 +268,14 @@ class App:
         body = Delivery(stream, record, limit_s=self.settings.stream_s)
         return Response(status=HTTPStatus.OK, headers=tuple(headers), body=body)
 
-    async def _open(self, request: Request, record: Record) -> tuple[query.Wish, Stream]:
+    async def _open(
+        self, request: Request, record: Record, routed: Match | None
+    ) -> tuple[query.Wish, Stream]:
+        if routed is not None:
+            record.route = routed.shown
         if not request.abortable:
             raise HttpVersionUnsupported
-        wish = self._admit(request, record)
+        wish = self._admit(request, record, routed)
         return wish, await self._pipeline.open_stream(wish.stream, record.trail)
 
     async def _inspect(self, request: Request, stream_id: str) -> Response:
@@ -292,16 +307,30 @@ class App:
         self.register.end(record)
         self._metrics.sent(record.bytes)
 
-    def _admit(self, request: Request, record: Record) -> query.Wish:
+    def _admit(self, request: Request, record: Record, routed: Match | None = None) -> query.Wish:
         """Check what is asked for, and take a slot for it."""
         if self.settings.via and self.settings.via in request.header("via"):
             raise LoopDetected
-        self._signatures.check(request.query_string, now_s=time.time())
-        wish = query.parse(request.query_string)
+        wish = self._wish(request) if routed is None else self._wish_of(routed, request)
         record.url = redact(wish.stream.url)
         record.slot = self._admission.enter(request.peer, request.header("x-forwarded-for"))
         self.register.admitted(record)
         return wish
+
+    def _wish(self, request: Request) -> query.Wish:
+        if not self.settings.relay:
+            raise Forbidden("no address may be named here", detail=NO_RELAY, rule="host")
+        self._signatures.check(request.query_string, now_s=time.time())
+        return query.parse(request.query_string)
+
+    def _wish_of(self, routed: Match, request: Request) -> query.Wish:
+        self._signatures.check(
+            request.query_string,
+            now_s=time.time(),
+            path=routed.path,
+            required=routed.route.require_signature,
+        )
+        return routed.wish(request.query_string)
 
     # -- the state of streams ----------------------------------------------------------------------
 
@@ -367,6 +396,18 @@ class App:
         if self.draining:
             raise Overloaded("draining", retry_after_s=RETRY_DRAINING_S)
         return _json({"status": "ready", "streams": self._admission.total})
+
+    async def _describe(self, request: Request, _stream_id: str) -> Response:
+        settings = self.settings
+        return _json(
+            openapi.document(
+                base=request.base,
+                paths=self._own,
+                routes=settings.routes,
+                relay=settings.relay,
+                signed=settings.signing.required,
+            )
+        )
 
 
 def malformed() -> Response:

@@ -1,4 +1,4 @@
-"""The command `remuxd`: serve, save, inspect, sign, demo.
+"""The command `remuxd`: serve, save, inspect, sign, healthcheck, demo.
 
 What goes wrong is one line on stderr and an exit code, never a traceback: 1 for a source that
 failed, 2 for a wrong command line, 78 for a bad configuration, 130 for Ctrl-C.
@@ -13,7 +13,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any, NoReturn, ParamSpec
+from urllib.parse import quote
 
 import click
 from rich.console import Console
@@ -21,10 +23,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from proxy import __version__, query, serving, wiring
+from proxy import __version__, health, query, serving, wiring
 from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.errors import ProxyError, StreamAborted
 from proxy.guard import signing
+from proxy.routes import Routes
 from proxy.saving import Position, Target
 
 __all__ = ["main"]
@@ -244,13 +247,13 @@ def _cell(value: Any) -> Text:
               show_default=True, metavar="SECONDS",
               help="How long the link is good for.")  # fmt: skip
 @click.option("--base", metavar="ADDRESS", help="Of the route, such as https://example.org/stream; "
-              "default: where `serve` listens.")  # fmt: skip
+              "of the server, where URL is a path; default: where `serve` listens.")  # fmt: skip
 @click.option("--config", "file", metavar="FILE", help="TOML; default: what REMUXD_CONFIG names.")
 @_friendly
 def sign(
     url: str, expires_in_s: int, base: str | None, file: str | None, **options: str | None
 ) -> None:
-    """Print a signed link to the stream of URL.
+    """Print a signed link to the stream of URL, or of the path of one of [[routes]].
 
     The secret is the first of security.signing_keys, from the file or from the environment; the
     limit of --expires-in is security.signature_lifetime_s.
@@ -263,23 +266,45 @@ def sign(
         raise click.BadParameter(
             f"security.signature_lifetime_s allows {settings.lifetime_s}", param_hint="--expires-in"
         )
-    base = base or _own_address(config)
+    is_path = url.startswith("/")
+    base = base or _own_address(config) + ("" if is_path else "/stream")
     if not base.startswith(("http://", "https://")) or "?" in base or "#" in base:
         raise click.BadParameter("must be an http or https address, no query", param_hint="--base")
     told = {name: value for name, value in options.items() if value is not None}
     key_id, secret = next(iter(settings.keys.items()))
     expires = int(time.time()) + expires_in_s
+    if is_path:
+        match = Routes(config.app_routes()).find(url)
+        if match is None:
+            raise click.BadParameter("no route has this path", param_hint="URL")
+        signed = signing.sign(told, key_id=key_id, secret=secret, expires=expires, path=url)
+        match.wish(signed)  # a link that would be refused is not worth its signature
+        click.echo(f"{base.rstrip('/')}{quote(url)}?{signed}")
+        return
     signed = signing.sign({"url": url, **told}, key_id=key_id, secret=secret, expires=expires)
-    query.parse(signed)  # a link that would be refused is not worth its signature
+    query.parse(signed)
     click.echo(f"{base}?{signed}")
 
 
 def _own_address(config: Config) -> str:
-    """Where /stream is for clients on this machine."""
+    """Where the server is for clients on this machine."""
     where = config.server
     host = "127.0.0.1" if where.host in {"", "0.0.0.0", "::"} else where.host  # noqa: S104 - any
     host = f"[{host}]" if ":" in host else host
-    return f"http://{host}:{where.port}{where.base_path}/stream"
+    return f"http://{host}:{where.port}{where.base_path}"
+
+
+@main.command()
+@click.option("--ready", is_flag=True, help="Ask whether it takes new streams, too.")
+@click.option("--config", "file", metavar="FILE", help="TOML; default: what REMUXD_CONFIG names.")
+@_friendly
+def healthcheck(*, ready: bool, file: str | None) -> None:
+    """Exit with 0 if the server of this configuration answers, on this machine; else with 1."""
+    where = Config.load(file).server
+    path = where.base_path + ("/readyz" if ready else "/healthz")
+    status = health.ask(host=where.host, port=where.port, unix_socket=where.unix_socket, path=path)
+    if status != HTTPStatus.OK:
+        _fail(f"{path} answered {status}", EXIT_SOURCE)
 
 
 @main.command()

@@ -17,6 +17,7 @@ import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_settings import (
@@ -31,8 +32,9 @@ from pydantic_settings import (
 from proxy import admission, app, logs, pipeline, register
 from proxy.fetch import settings as fetch
 from proxy.guard import bearer, signing
-from proxy.guard.addresses import AddressPolicy
+from proxy.guard.addresses import SCHEMES, AddressPolicy
 from proxy.hls.lines import Limits
+from proxy.routes import FIXED, Route, Routes
 
 __all__ = ["EXIT_CONFIG", "Config", "ConfigError"]
 
@@ -146,6 +148,31 @@ class LogSection(_Section):
     format: Literal["human", "json"] = _LOGS.format
 
 
+class RouteSection(_Section):
+    path: str
+    url: str = Field(repr=False)
+    quality: str | None = None
+    audio: str | None = None
+    on_gap: str | None = None
+    on_splice: str | None = None
+    filename: str | None = None
+    headers: dict[str, str] = Field(default_factory=dict, repr=False)
+    allowed_hosts: tuple[str, ...] = ()
+    allow_private_addresses: bool = _POLICY.allow_private_addresses
+    require_signature: bool | None = None  # None: as security.require_signature
+
+    def route(self, upstream: str) -> Route:
+        """Raises `ValueError` that begins with the key."""
+        told = {name: getattr(self, name) for name in FIXED}
+        return Route(
+            path=self.path,
+            url=self.url,
+            fixed={name: value for name, value in told.items() if value is not None},
+            require_signature=self.require_signature,
+            upstream=upstream,
+        )
+
+
 class Config(BaseSettings):
     """Every key, checked.  Make it with `load`."""
 
@@ -158,6 +185,7 @@ class Config(BaseSettings):
     security: SecuritySection = SecuritySection()
     extract: ExtractSection = ExtractSection()
     log: LogSection = LogSection()
+    routes: tuple[RouteSection, ...] = ()
 
     @classmethod
     def settings_customise_sources(
@@ -185,6 +213,7 @@ class Config(BaseSettings):
         except ValidationError as error:
             raise ConfigError("; ".join(_told(detail) for detail in error.errors())) from error
         config.fetch_settings()  # the rooms check what they are told, too
+        config.route_fetch_settings()
         config.app_settings()
         config.check_token()
         return config
@@ -199,16 +228,24 @@ class Config(BaseSettings):
             raise ConfigError("memory.budget_bytes: less than 1 MiB for each of server.workers")
         if self.security.open_relay or self.security.require_signature:
             return
-        if not self.upstream.allowed_hosts:
+        if not self.relay and not self.routes:
             raise ConfigError(
                 "whom may it fetch from? Set upstream.allowed_hosts, or security.signing_keys with "
-                "security.require_signature, or security.open_relay = true"
+                "security.require_signature, or security.open_relay = true, or write [[routes]]"
             )
         if "*" in self.upstream.allowed_hosts:
             raise ConfigError(
                 "upstream.allowed_hosts: `*` needs security.require_signature or "
                 "security.open_relay = true"
             )
+
+    @property
+    def relay(self) -> bool:
+        """Whether a server opens what a client names in `url`."""
+        security = self.security
+        return bool(
+            self.upstream.allowed_hosts or security.open_relay or security.require_signature
+        )
 
     def check_token(self) -> None:
         """Refuse an operator's token that can be guessed, or cannot be sent.
@@ -247,6 +284,38 @@ class Config(BaseSettings):
         except ValueError as error:
             raise ConfigError(f"upstream: {error}") from error
 
+    def route_fetch_settings(self) -> dict[str, fetch.Settings]:
+        """What fetches for each route, by the name of its way.
+
+        A route is the owner's word on one host, and on no other: `upstream.allowed_hosts` counts
+        for nobody's route, and a route's host for nobody else's.  So are its headers.
+        """
+        common = self.fetch_settings()
+        return {
+            _way(number): _of_route(number, route, common, self.upstream)
+            for number, route in enumerate(self.routes)
+        }
+
+    def app_routes(self) -> tuple[Route, ...]:
+        found = []
+        for number, section in enumerate(self.routes):
+            try:
+                found.append(section.route(_way(number)))
+            except ValueError as error:
+                raise ConfigError(f"routes.{number}.{error}") from None
+        try:
+            Routes(found)
+        except ValueError as error:
+            raise ConfigError(f"routes.{error}") from None
+        if not self.signing_settings().keys:
+            for number, section in enumerate(self.routes):
+                if section.require_signature:
+                    raise ConfigError(
+                        f"routes.{number}.require_signature: there is no key in "
+                        "security.signing_keys"
+                    )
+        return tuple(found)
+
     def pipeline_settings(self, *, shared: bool = True) -> pipeline.Settings:
         """`shared`: as in `app_settings`."""
         budget_bytes = self.memory.budget_bytes
@@ -284,6 +353,7 @@ class Config(BaseSettings):
     def app_settings(self, *, shared: bool = True) -> app.Settings:
         """`shared`: whether all `server.workers` are counted together; else each has its share."""
         signed = self.signing_settings()
+        routes = self.app_routes()
         streams = self.limits.streams
         try:
             return app.Settings(
@@ -299,6 +369,7 @@ class Config(BaseSettings):
                 base_path=self.server.base_path,
                 idle_client_s=self.limits.idle_client_s,
                 stream_s=self.limits.stream_s,
+                routes=routes,
             )
         except ValueError as error:
             raise ConfigError(f"server.trusted_proxies: {error}") from error
@@ -306,6 +377,43 @@ class Config(BaseSettings):
     def log_settings(self) -> logs.Settings:
         several = self.server.workers > 1
         return logs.Settings(level=self.log.level, format=self.log.format, process=several)
+
+
+def _way(number: int) -> str:
+    """The name under which the requests of a route are fetched."""
+    return f"routes.{number}"
+
+
+def _of_route(
+    number: int, route: RouteSection, common: fetch.Settings, upstream: UpstreamSection
+) -> fetch.Settings:
+    try:
+        parts = urlsplit(route.url)
+        host, port = parts.hostname or "", parts.port or SCHEMES.get(parts.scheme, 443)
+    except ValueError:
+        raise ConfigError(f"routes.{number}.url: is not a well-formed address") from None
+    host = f"[{host}]" if ":" in host else host
+    if not host or set("{}") & set(parts.netloc):
+        raise ConfigError(f"routes.{number}.url: needs a host without placeholders")
+    private = route.allow_private_addresses or upstream.allow_private_addresses
+    if "*" in route.allowed_hosts and private:
+        raise ConfigError(
+            f"routes.{number}.allowed_hosts: `*` and allow_private_addresses are too much together"
+        )
+    ports = upstream.allowed_ports
+    try:
+        return replace(
+            common,
+            policy=AddressPolicy(
+                allowed_hosts=(host, *route.allowed_hosts),
+                allowed_ports=(*ports, port) if ports and port not in ports else ports,
+                allow_private_addresses=private,
+                allowed_networks=upstream.allowed_networks,
+            ),
+            headers={**upstream.headers, f"{parts.scheme}://{host}:{port}": route.headers},
+        )
+    except ValueError as error:
+        raise ConfigError(f"routes.{number}.{error}") from error
 
 
 def _read(model: type[Config], path: Path) -> dict[str, Any]:
@@ -320,7 +428,10 @@ def _read(model: type[Config], path: Path) -> dict[str, Any]:
 
 
 def _environment(model: type[Config]) -> dict[str, Any]:
-    return EnvSettingsSource(model, env_prefix=PREFIX, env_nested_delimiter="__")()
+    values = EnvSettingsSource(model, env_prefix=PREFIX, env_nested_delimiter="__")()
+    if "routes" in values:
+        raise ConfigError(f"{PREFIX}ROUTES: routes stand in the file only")
+    return values
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

@@ -75,6 +75,7 @@ class Outcome:
     ttfb_s: float | None  # from the request to the first fragment in hand
     elapsed_s: float
     client: str
+    route: str  # the path that was asked for, where it is one of `[[routes]]`
     url: str  # redacted
     reason: str  # of a failure, for the log alone
     left_out: Mapping[str, int]  # packets and segments that are not in the output, by reason
@@ -116,6 +117,7 @@ class Record:
         self.id = trail.id
         self.trail = trail
         self.url = ""  # redacted; empty while it is not known to be an address
+        self.route = ""  # the path that was asked for, where it is one of `[[routes]]`
         self.slot: Slot | None = None
         self.bytes = 0
         self.ttfb_s: float | None = None
@@ -206,6 +208,7 @@ class Record:
             ttfb_s=self.ttfb_s,
             elapsed_s=self.elapsed_s,
             client=self._client,
+            route=self.route,
             url=self.url,
             reason=self._reason,
             left_out=self._left_out,
@@ -259,7 +262,8 @@ class Record:
             "phase": "ended" if over else "opening" if self.opening else "streaming",
             "outcome": self._outcome if over else None,
             "status": self._status,
-            "url": self.url,
+            # Where a route leads is for the log: whoever plays it has this id, and is not to know.
+            "url": self.route or self.url,
             "started_at": _rfc3339(self._began_s),
             "elapsed_s": self.elapsed_s,
             "ttfb_s": self.ttfb_s,

@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from proxy.clip import run_ups, wish_of
@@ -72,6 +72,9 @@ class Pipeline:
 
     Args:
         fetcher: the outgoing network; belongs to whoever made it.
+        upstreams: others, each with a policy and connections of its own, for requests that name
+            one (`StreamRequest.upstream`); they belong to whoever made them, too.  They lead to
+            playlists alone: no page is followed there.
         settings: limits.
         clock: the time, for live playlists.
         crowd: how many streams share the memory budget, where other processes have some of them;
@@ -83,14 +86,20 @@ class Pipeline:
         fetcher: Fetcher,
         settings: Settings | None = None,
         *,
+        upstreams: Mapping[str, Fetcher] | None = None,
         clock: Clock | None = None,
         crowd: Callable[[], int] | None = None,
     ) -> None:
-        self._fetcher = fetcher
+        self._fetchers = {"": fetcher, **(upstreams or {})}
         self._settings = settings or Settings()
         self._clock = clock or Clock()
         self._crowd = crowd or (lambda: 0)
-        self._pages = Pages(fetcher, self._settings.pages)
+        pages = self._settings.pages
+        # What an upstream leads to is its owner's secret, and a page tells of the addresses in it.
+        shut = replace(pages, enabled=False)
+        self._pages = {
+            name: Pages(one, shut if name else pages) for name, one in self._fetchers.items()
+        }
         self._gate = TurnGate()
         self._streams: set[MediaStream] = set()
 
@@ -144,7 +153,12 @@ class Pipeline:
 
     async def _plan(self, request: StreamRequest, trail: Trail) -> Plan:
         began_s = time.monotonic()
-        plan = await make_plan(self._fetcher, request, self._settings.playlists, self._pages)
+        plan = await make_plan(
+            self._fetchers[request.upstream],
+            request,
+            self._settings.playlists,
+            self._pages[request.upstream],
+        )
         trail.note(Planned(live=plan.media.live, elapsed_s=time.monotonic() - began_s))
         return plan
 
@@ -159,7 +173,7 @@ class Pipeline:
         """Open a stream; where its first segment lacks the picture that `start` needs, open it
         again from an earlier one, before anything is promised."""
         began_s = time.monotonic()
-        keys = KeyRing(self._fetcher)
+        keys = KeyRing(self._fetchers[request.upstream])
         supplies = self._supplies(plan, request, keys, trail)
         run_up = supplies[0].run_up
         try:
@@ -168,7 +182,7 @@ class Pipeline:
             logger.info("no picture to start with in its segment: looking for it before")
         stream: MediaStream | None = None
         for earlier in run_ups(run_up):
-            keys = KeyRing(self._fetcher)
+            keys = KeyRing(self._fetchers[request.upstream])
             supplies = self._supplies(plan, request, keys, trail, earlier=earlier)
             try:
                 stream = await self._open(plan, request, supplies, keys, trail, insists=True)
@@ -178,7 +192,7 @@ class Pipeline:
                 logger.info("%d segments before the start: %s", earlier, error)
             break
         if stream is None:
-            keys = KeyRing(self._fetcher)
+            keys = KeyRing(self._fetchers[request.upstream])
             supplies = self._supplies(plan, request, keys, trail)
             stream = await self._open(plan, request, supplies, keys, trail, insists=False)
         stream.timings = (*stream.timings, ("search", time.monotonic() - began_s))
@@ -225,7 +239,7 @@ class Pipeline:
                 request,
                 start_s=start_s,
                 earlier=earlier,
-                fetcher=self._fetcher,
+                fetcher=self._fetchers[request.upstream],
                 keys=keys,
                 gate=self._gate,
                 limits=self._settings.playlists,
@@ -268,4 +282,5 @@ class Pipeline:
         for stream in list(self._streams):
             with suppress(Exception):
                 await stream.aclose()
-        self._pages.close()
+        for pages in self._pages.values():
+            pages.close()

@@ -9,7 +9,7 @@ Rules of this file:
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 from urllib.parse import parse_qsl, quote
@@ -37,13 +37,25 @@ class Wish:
     filename: str | None = None
 
 
-def parse(query_string: str) -> Wish:
+def parse(
+    query_string: str,
+    *,
+    allowed: Collection[str] = PARAMETERS,
+    told: Mapping[str, str] | None = None,
+    upstream: str = "",
+) -> Wish:
     """Check a raw query (percent-encoded, without the question mark) and return what it asks for.
+
+    Args:
+        query_string: lone surrogates for what is no UTF-8.
+        allowed: the parameters that may stand in it, besides those of a signature.
+        told: values that were given elsewhere, by a route.
+        upstream: see `StreamRequest`.
 
     Raises:
         InvalidRequest: a parameter is missing, unknown, repeated or malformed; `detail` names it.
     """
-    values = _single_values(query_string)
+    values = {**_single_values(query_string, {*allowed, *signing.PARAMETERS}), **(told or {})}
     if "url" not in values:
         raise bad_parameter("url", "is missing")
     stream = StreamRequest(
@@ -54,6 +66,7 @@ def parse(query_string: str) -> Wish:
         end_s=_seconds(values, "end"),
         on_gap=cast("OnTrouble", values.get("on_gap", "abort")),  # refuses a wrong word
         on_splice=cast("OnTrouble", values.get("on_splice", "abort")),
+        upstream=upstream,
     )
     return Wish(stream=stream, filename=_filename(values))
 
@@ -67,7 +80,7 @@ def content_disposition(filename: str) -> str:
     return f"{header}; filename*=UTF-8''{quote(filename, safe=_RFC8187_SAFE)}"
 
 
-def _single_values(query_string: str) -> Mapping[str, str]:
+def _single_values(query_string: str, allowed: Collection[str]) -> Mapping[str, str]:
     try:
         query_string.encode()  # raw bytes that are not UTF-8 have come as lone surrogates
         pairs = parse_qsl(query_string, keep_blank_values=True, errors="strict")
@@ -75,11 +88,13 @@ def _single_values(query_string: str) -> Mapping[str, str]:
         raise InvalidRequest(detail="The query is not percent-encoded UTF-8.") from error
     values: dict[str, str] = {}
     for name, value in pairs:
-        if name not in PARAMETERS:
-            raise InvalidRequest(
-                detail=f"There is no parameter {_shown(name)}. "
+        if name not in allowed:
+            hint = (
                 "An address in `url` must be percent-encoded whole, its own & and ? included."
+                if "url" in allowed
+                else "It cannot be told of this path."
             )
+            raise InvalidRequest(detail=f"There is no parameter {_shown(name)}. {hint}")
         if name in values:
             raise InvalidRequest(detail=f"The parameter `{name}` stands there more than once.")
         values[name] = value

@@ -38,6 +38,7 @@ class StreamRequest:
     end_s: float | None = None  # seconds into a VOD
     on_gap: OnTrouble = "abort"  # what to do without a segment that cannot be had
     on_splice: OnTrouble = "abort"  # what to do with sections that do not fit
+    upstream: str = ""  # by which of the pipeline's fetchers it is fetched; "": everybody's
 
     def __post_init__(self) -> None:
         check_url(self.url)

@@ -68,6 +68,7 @@ def check(config: Config) -> None:
         ConfigError: naming the key.
     """
     _fetcher(config)
+    _route_fetchers(config)
 
 
 @contextlib.asynccontextmanager
@@ -81,12 +82,20 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
         ConfigError: as `check`.
     """
     fetcher, shared = _fetcher(config), commons is not None
-    settings = replace(config.app_settings(shared=shared), via=fetcher.settings.via)
+    settings = replace(
+        config.app_settings(shared=shared), via=fetcher.settings.via, relay=config.relay
+    )
+    upstreams = _route_fetchers(config)
+    for other in upstreams.values():
+        other.own = fetcher.own
     crowd = None if commons is None else lambda: commons.census.total
     limits = config.pipeline_settings(shared=shared)
     budget_bytes = limits.budget_bytes
-    pipeline = Pipeline(fetcher, limits, crowd=crowd)
-    async with fetcher, pipeline:
+    pipeline = Pipeline(fetcher, limits, upstreams=upstreams, crowd=crowd)
+    async with contextlib.AsyncExitStack() as stack:
+        for one in (fetcher, *upstreams.values()):
+            await stack.enter_async_context(one)
+        await stack.enter_async_context(pipeline)
         if commons is None:
             metrics = Metrics(budget_bytes=budget_bytes)
             yield App(pipeline, settings, on_port=fetcher.own.add, metrics=metrics)
@@ -120,10 +129,24 @@ async def _follow(pipeline: Pipeline, app: App) -> None:
 
 
 def _fetcher(config: Config) -> Fetcher:
+    settings = config.fetch_settings()
+    if not config.relay and config.routes:  # nobody's address is fetched: not even by accident
+        settings = replace(settings, policy=replace(settings.policy, allowed_hosts=()))
     try:
-        return Fetcher(config.fetch_settings())
+        return Fetcher(settings)
     except ValueError as error:
         raise ConfigError(f"upstream: {error}") from error
+
+
+def _route_fetchers(config: Config) -> dict[str, Fetcher]:
+    """One for each route: what was connected under one policy is never used under another."""
+    found = {}
+    for name, settings in config.route_fetch_settings().items():
+        try:
+            found[name] = Fetcher(settings)
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from error
+    return found
 
 
 @contextlib.asynccontextmanager

@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -32,6 +33,12 @@ async def clip_origin() -> AsyncIterator[tuple[Origin, str]]:
         for path, body in hls(make_clip(seconds=6)).items():
             origin.add(f"/{path}", body)
         yield origin, origin.at("/media.m3u8")
+
+
+async def checked(*options: str, **environment: str) -> int | None:
+    """The exit code of `healthcheck`."""
+    async with running("proxy", "healthcheck", *options, environment=environment) as run:
+        return await run.ended()
 
 
 # -- serve -----------------------------------------------------------------------------------------
@@ -211,6 +218,36 @@ async def signed(*options: str, environment: dict[str, str] = SIGNED) -> tuple[i
     return code, out.decode(), run.said
 
 
+async def test_healthcheck_asks_the_server_of_its_configuration() -> None:
+    """0 while it answers; with --ready not when it drains; 1 where there is none."""
+    async with serving_a_stream() as (run, address, _, _gate):
+        where = {"REMUXD_SERVER__PORT": str(urlsplit(address).port)}
+        assert await checked(**where) == 0
+        assert await checked("--ready", **where) == 0
+        run.process.send_signal(signal.SIGTERM)
+        await run.until_said("stopping")
+        assert await checked(**where) == 0
+        assert await checked("--ready", **where) == 1
+    assert await checked(**where) == 1
+
+
+async def test_healthcheck_asks_behind_the_base_path() -> None:
+    """/healthz is where everything else of the server is."""
+    async with serving(REMUXD_SERVER__BASE_PATH="/m") as (_, address):
+        port = {"REMUXD_SERVER__PORT": str(urlsplit(address).port)}
+        assert await checked(REMUXD_SERVER__BASE_PATH="/m", **port) == 0
+        assert await checked(**port) == 1
+
+
+async def test_healthcheck_asks_on_a_unix_socket(tmp_path: Path) -> None:
+    """Where the server has no port, its socket is asked."""
+    where = {"REMUXD_SERVER__UNIX_SOCKET": str(tmp_path / "s")}
+    async with running("proxy", "serve", environment={**LOOPBACK, **where}) as run:
+        await run.until_said("listening on")
+        assert await checked(**where) == 0
+    assert await checked(**where) == 1
+
+
 async def test_sign_prints_a_link_that_the_server_takes() -> None:
     """The address is whole, with every option in it; without the signature it is refused."""
     async with clip_origin() as (_, url), serving(**SIGNED) as (run, address):
@@ -229,6 +266,45 @@ async def test_sign_prints_a_link_that_the_server_takes() -> None:
         assert (await ask(address, target.replace("end=4", "end=5"))).status == 403
         assert (await ask(address, stream_target(url))).status == 403
         assert not [line for line in run.said if "canary" in line]
+
+
+async def test_sign_of_a_route_holds_for_its_path(tmp_path: Path) -> None:
+    """A path instead of an address gives a link to a route, which the server takes."""
+    file = tmp_path / "config.toml"
+    async with clip_origin() as (origin, _):
+        file.write_text(
+            f"[[routes]]\npath = '/vod/{{name}}.mp4'\nurl = '{origin.url}/{{name}}.m3u8'\n"
+        )
+        changes = {**SIGNED, "REMUXD_CONFIG": str(file), "REMUXD_SERVER__BASE_PATH": "/m"}
+        async with serving(**changes) as (_, address):
+            code, out, said = await signed(
+                "/vod/media.mp4",
+                "--base",
+                address,
+                "--end",
+                "4",
+                environment={**LOOPBACK, **changes},
+            )
+            assert (code, said) == (0, [])
+            assert address.endswith("/m")
+            target = out.strip().removeprefix(address.removesuffix("/m"))
+            assert target.startswith("/m/vod/media.mp4?end=4&expires=")
+            assert (await ask(address, target)).status == 200
+            assert (await ask(address, "/m/vod/media.mp4")).status == 403
+            assert (await ask(address, target.replace("media.mp4", "other.mp4"))).status == 403
+
+
+@pytest.mark.parametrize("options", [("/none",), ("/vod/a.mp4", "--on-gap", "skip")])
+async def test_sign_refuses_what_no_route_would_take(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A link that the server would refuse is not made."""
+    file = tmp_path / "config.toml"
+    file.write_text("[[routes]]\npath = '/vod/{name}.mp4'\nurl = 'https://o.example/{name}'\n")
+    code, out, said = await signed(*options, environment={**SIGNED, "REMUXD_CONFIG": str(file)})
+    assert code in {1, 2}
+    assert out == ""
+    assert said
 
 
 async def test_sign_without_base_leads_to_the_server_of_the_configuration() -> None:

@@ -3,13 +3,14 @@
 import itertools
 import json
 import os
+import re
 import tomllib
 from pathlib import Path
 
 import pytest
 
 from proxy import admission, app, logs, pipeline
-from proxy.config import Config, ConfigError
+from proxy.config import Config, ConfigError, RouteSection
 from proxy.fetch.settings import Settings as FetchSettings
 from tests.conftest import REPOSITORY
 
@@ -47,8 +48,23 @@ def test_config_toml_holds_every_key_with_its_default() -> None:
     """The file in the repository lists exactly the keys and defaults of the code."""
     document = tomllib.loads((REPOSITORY / "config.toml").read_text())
     defaults = json.loads(Config().model_dump_json())
+    assert defaults.pop("routes") == []  # its example is in comments: see below
     assert document == defaults
     assert Config.load(REPOSITORY / "config.toml") == Config()
+
+
+def commented_route() -> str:
+    """The example of a route in config.toml, taken out of its comments."""
+    text = (REPOSITORY / "config.toml").read_text()
+    return re.sub(r"^# ?", "", text[text.index("# [[routes]]\n") :], flags=re.MULTILINE)
+
+
+def test_config_toml_shows_a_route_with_every_key(tmp_path: Path) -> None:
+    """The commented example can be used as it is, and leaves out no key."""
+    (shown,) = tomllib.loads(commented_route())["routes"]
+    assert list(shown) == list(RouteSection.model_fields)
+    (route,) = Config.load(written(tmp_path, commented_route())).app_routes()
+    assert route.path == "/vod/{path}.mp4"
 
 
 def test_config_toml_has_a_comment_above_each_key() -> None:
@@ -56,6 +72,9 @@ def test_config_toml_has_a_comment_above_each_key() -> None:
     lines = (REPOSITORY / "config.toml").read_text().splitlines()
     for above, line in itertools.pairwise(lines):
         if line and not line.startswith(("#", "[")):
+            assert above.startswith("#"), line
+    for above, line in itertools.pairwise(commented_route().splitlines()):
+        if " = " in line and not line.startswith("#"):
             assert above.startswith("#"), line
 
 
@@ -303,3 +322,101 @@ def test_check_may_serve_wants_memory_for_each_worker(tmp_path: Path) -> None:
     text = "[server]\nworkers = 65\n[upstream]\nallowed_hosts = ['a.example']\n"
     with pytest.raises(ConfigError, match=r"memory\.budget_bytes"):
         Config.load(written(tmp_path, text)).check_may_serve()
+
+
+def route(**keys: object) -> str:
+    """A [[routes]] with these keys instead of those of an ordinary one; None takes a key out."""
+    told = {"path": "/vod/{path}.mp4", "url": "https://o.example/{path}.m3u8", **keys}
+    lines = [f"{name} = {json.dumps(value)}" for name, value in told.items() if value is not None]
+    return "\n".join(["[[routes]]", *lines, ""])
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (route(path=None), "routes.0.path: "),
+        (route(url=None), "routes.0.url: "),
+        (route(color="red"), "routes.0.color: unknown key"),
+        (route() + route(path="/b/{x}"), "routes.1.url: path has no placeholder {path}"),
+        (route(path="vod/{path}"), "routes.0.path: must begin with a slash"),
+        (route(path="/vod/{path"), "routes.0.path: a brace"),
+        (route(path="/vod/{Path}.mp4"), "routes.0.path: a placeholder is"),
+        (route(path="/vod/{path}/{path}"), "routes.0.path: a placeholder stands there twice"),
+        (route(path="/vod/{path}{more}"), "routes.0.path: nothing stands between"),
+        (route(path="/v%20d/{path}"), "routes.0.path: is plain text"),
+        (route(path="/vod/../{path}"), "routes.0.path: holds"),
+        (route(path="/vod//{path}"), "routes.0.path: holds"),
+        (route(path="/{path}"), "routes.0.path: /healthz is a path of our own"),
+        (route(path="/streams/{path}"), "routes.0.path: /streams/ is a path of our own"),
+        (route(path="/openapi.json", url="https://o.example/a"), "routes.0.path: /openapi.json"),
+        (route() + route(path="/vod/{a}/{path}.mp4"), "routes.1.path: routes.0 takes all of it"),
+        (route(url="https://{path}/a.m3u8"), "routes.0.url: "),
+        (route(url="https://o.example:{path}/a.m3u8"), "routes.0.url"),
+        (route(url="https://o.example{path}/a.m3u8"), "routes.0.url"),
+        (route(url="{path}://o.example/a.m3u8"), "routes.0.url"),
+        (route(url="ftp://o.example/{path}"), "routes.0.url: must be an absolute http"),
+        (route(url="https://o.example/../{path}"), "routes.0.url: holds a dot segment"),
+        (route(url="https://o.example/{path}#a"), "routes.0.url: must be percent-encoded"),
+        (route(url="https://u:p@o.example/{path}"), "routes.0.url: must not hold a user name"),
+        (route(quality="huge"), "routes.0.quality: "),
+        (route(audio=" "), "routes.0.audio: "),
+        (route(on_gap="wait"), "routes.0.on_gap: "),
+        (route(on_splice="wait"), "routes.0.on_splice: "),
+        (route(filename="a/b.mp4"), "routes.0.filename: must be a bare name"),
+        (route(filename="{title}.mp4"), "routes.0.filename: path has no placeholder {title}"),
+        (route(allowed_hosts=["a.*"]), "routes.0.allowed_hosts: "),
+        (
+            route(allowed_hosts=["*"], allow_private_addresses=True),
+            "routes.0.allowed_hosts: `*` and allow_private_addresses",
+        ),
+        (route(require_signature=True), "routes.0.require_signature: there is no key"),
+        ("[[routes]]\npath = 5\n", "routes.0.path"),
+        ("routes = 5\n", "routes: "),
+    ],
+)
+def test_load_refuses_a_bad_route_naming_the_key(tmp_path: Path, text: str, named: str) -> None:
+    """What is wrong with a route is an error at the start, by its number and key."""
+    with pytest.raises(ConfigError) as caught:
+        Config.load(written(tmp_path, text))
+    assert str(caught.value).startswith(named)
+
+
+def test_load_refuses_a_header_of_a_route_without_showing_it(tmp_path: Path) -> None:
+    """A malformed header names its route, and not its value."""
+    with pytest.raises(ConfigError) as caught:
+        Config.load(written(tmp_path, route() + f'headers = {{ X = "{SECRET}\\r\\n" }}\n'))
+    assert str(caught.value).startswith("routes.0.headers: ")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["REMUXD_ROUTES", "REMUXD_ROUTES__0__PATH"])
+def test_load_refuses_routes_of_the_environment(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """A route out of the environment is refused instead of being half understood."""
+    monkeypatch.setenv(name, "[]")
+    with pytest.raises(ConfigError, match="routes stand in the file only"):
+        Config.load()
+
+
+def test_routes_alone_are_enough_to_serve(tmp_path: Path) -> None:
+    """A server with routes knows whom it fetches from, and relays nothing else."""
+    config = Config.load(written(tmp_path, route()))
+    config.check_may_serve()
+    assert not config.relay
+
+
+def test_route_is_open_to_its_own_hosts_only(tmp_path: Path) -> None:
+    """A route's policy has its host, port and further hosts; everybody's has none of them."""
+    text = "[upstream]\nallowed_hosts = ['public.example']\n" + route(
+        url="https://o.example:8443/{path}",
+        allowed_hosts=["cdn.example"],
+        allow_private_addresses=True,
+    )
+    config = Config.load(written(tmp_path, text))
+    (own,) = config.route_fetch_settings().values()
+    assert own.policy.allowed_hosts == ("o.example", "cdn.example")
+    assert own.policy.allowed_ports == (80, 443, 8443)
+    assert own.policy.allow_private_addresses
+    everybody = config.fetch_settings().policy
+    assert everybody.allowed_hosts == ("public.example",)
+    assert everybody.allowed_ports == (80, 443)
+    assert not everybody.allow_private_addresses

@@ -19,7 +19,10 @@ JOINERS = (
     "pipeline", "stream", "request", "plan", "clip", "supply", "follow", "forgiving", "intake",
     "inspection", "pages", "robots",
 )  # fmt: skip
-APP = ("app", "query", "admission", "delivery", "feed", "register", "tracing")
+APP = (
+    "app", "query", "routes", "openapi", "schemas", "admission", "delivery", "feed", "register",
+    "tracing",
+)  # fmt: skip
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 
 
@@ -72,6 +75,8 @@ ROOMS = {
         )
         for part in APP
     },
+    "openapi": Room(proxy=("", "errors", "query", "request", "routes", "schemas", "guard")),
+    "schemas": Room(),
     "tracing": Room(),
     "verdicts": Room(),
     "metrics": Room(
@@ -85,9 +90,10 @@ ROOMS = {
     "faces.address": Room(),
     "logs": Room(),
     "saving": Room(),
+    "health": Room(),
     "config": Room(
-        proxy=("errors", "logs", "app", "admission", "pipeline", "register", "fetch.settings",
-               "guard.addresses", "guard.bearer", "guard.signing", "hls.lines"),
+        proxy=("errors", "logs", "app", "routes", "admission", "pipeline", "register",
+               "fetch.settings", "guard.addresses", "guard.bearer", "guard.signing", "hls.lines"),
         foreign=("pydantic", "pydantic_settings"),
     ),
     "wiring": Room(proxy=("*",)),

@@ -10,8 +10,9 @@ bytes, joined by `&`, all but the signature itself; in base64url without padding
    between sort queries.
 2. A query in which one of the three names occurs, however it is spelled, is a signed one and must
    hold, whether signatures are required or not.
-3. The path is not covered: one link is one wish, for GET and HEAD, /stream and /inspect, which
-   opens the same source and tells less of it.
+3. The path of /stream and /inspect is not covered: one link is one wish, for GET and HEAD, and for
+   both, since /inspect opens the same source and tells less of it.  The path of a route is: it is
+   signed as if it were a parameter `path`, which no query may have.
 4. Every secret verifies, the first one signs: a new one is put in front, an old one taken out when
    the links that it signed have expired.
 5. All refusals read alike but one: a link that did hold may be told that it has expired.
@@ -62,10 +63,18 @@ class Settings:
             raise ValueError("signatures are required, and there is no key")
 
 
-def sign(parameters: Mapping[str, str], *, key_id: str, secret: str, expires: int) -> str:
+def sign(
+    parameters: Mapping[str, str],
+    *,
+    key_id: str,
+    secret: str,
+    expires: int,
+    path: str | None = None,
+) -> str:
     """Return the signed query that asks for `parameters` (names and values, not encoded).
 
     `expires` is in seconds since 1970; servers refuse what is further ahead than they allow.
+    `path`: of a route, as in `Signatures.check`; the query holds for that path alone.
 
     Raises:
         ValueError: `parameters` holds one that signing adds.
@@ -74,7 +83,8 @@ def sign(parameters: Mapping[str, str], *, key_id: str, secret: str, expires: in
         raise ValueError(f"{', '.join(PARAMETERS)} are added by signing")
     told = {**parameters, "expires": str(expires), "key_id": key_id}
     parts = [f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in told.items()]
-    signature = _signature(secret.encode(), [part.encode() for part in parts])
+    covered = [part.encode() for part in parts] + _path_parts(path)
+    signature = _signature(secret.encode(), covered)
     return "&".join([*sorted(parts), f"signature={signature.decode()}"])
 
 
@@ -86,24 +96,29 @@ class Signatures:
         self._secrets = {key.encode(): secret.encode() for key, secret in settings.keys.items()}
         self._nobodys = secrets.token_bytes(SECRET_BYTES)  # as slow as any, and never right
 
-    def check(self, query: str, *, now_s: float) -> None:
+    def check(
+        self, query: str, *, now_s: float, path: str | None = None, required: bool | None = None
+    ) -> None:
         """Let a query pass that is signed as it must be, or is not and need not be.
 
         Args:
             query: as it came, without the question mark; lone surrogates for what is no UTF-8.
             now_s: seconds since 1970.
+            path: of a route, decoded and without base path; None: not covered.
+            required: instead of what the settings say.
 
         Raises:
             Forbidden: with one text for all, but for `EXPIRED`; the message says why.
         """
         parts = query.encode("utf-8", "surrogatepass").split(b"&")
         if not any(_name(part) in _NAMES for part in parts):
-            if self._settings.required:
+            if self._settings.required if required is None else required:
                 raise Forbidden("it is not signed", detail=REFUSED, rule="signature")
             return
         key_id, expires = _only(b"key_id=", parts), _only(b"expires=", parts)
         given = _only(b"signature=", parts)
         covered = [part for part in parts if not part.startswith(b"signature=")]
+        covered += _path_parts(path)
         expected = _signature(self._secrets.get(key_id, self._nobodys), covered)
         # Both as text: of the many spellings of 32 bytes in base64url only one is equal.
         if not hmac.compare_digest(expected, given):
@@ -120,6 +135,13 @@ class Signatures:
 def _signature(secret: bytes, parts: list[bytes]) -> bytes:
     mac = hmac.digest(secret, PURPOSE + b"&".join(sorted(parts)), "sha256")
     return urlsafe_b64encode(mac).rstrip(b"=")
+
+
+def _path_parts(path: str | None) -> list[bytes]:
+    """What a path adds to the parameters that are signed."""
+    if path is None:
+        return []
+    return [b"path=" + quote(path, safe="", errors="surrogatepass").encode()]
 
 
 def _name(part: bytes) -> bytes:

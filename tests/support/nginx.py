@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 from tests.conftest import missing
-from tests.support.served import free_port, running_program
+from tests.support.served import Running, free_port, running_program
 
 # What the README asks for; and what nginx 1.22 (Debian 12) does where nobody asks for anything: it
 # speaks HTTP/1.0 to its upstream, and buffers.
@@ -33,6 +33,11 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
+{site}
+}}
+"""
+
+_SITE = """\
   server {{
     listen 127.0.0.1:{port};
     location / {{
@@ -40,7 +45,6 @@ http {{
       {directives}
     }}
   }}
-}}
 """
 
 
@@ -52,16 +56,22 @@ async def nginx(
 
     `folder` takes its files; `directives` stand in the `location`.
     """
+    port = free_port()
+    site = _SITE.format(port=port, upstream=upstream, directives=directives)
+    async with running_nginx(site, folder):
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def running_nginx(site: str, folder: Path) -> AsyncIterator[Running]:
+    """Run nginx with what stands in its `http { }`; `folder` takes its files."""
     program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
     if program is None:
         missing("nginx")
         raise AssertionError  # `missing` has ended the test
-    port = free_port()
     config = folder / "nginx.conf"
-    config.write_text(
-        _CONFIG.format(folder=folder, port=port, upstream=upstream, directives=directives)
-    )
+    config.write_text(_CONFIG.format(folder=folder, site=site))
     command = (program, "-p", str(folder), "-c", str(config), "-e", "stderr")
     async with running_program(*command) as run:
         await run.until_said("getrlimit")  # its first words behind the bind
-        yield f"http://127.0.0.1:{port}"
+        yield run
