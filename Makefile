@@ -5,6 +5,7 @@
 #   make bench               the measurements, and their report in bench/RESULTS.md: a quarter of an hour
 #   make bench-quick         the same in three minutes, to see that it works
 #   make bench-full          the whole grid, with more contenders: hours
+#   make docs                the documentation, in site/; warnings are errors
 #   make soak                the tests that run for minutes
 #   make fuzz [ARGS="--cases 2000 --seed 7"]   damaged clips through the remux, until it is stopped
 #   make clean               forget all of it
@@ -16,7 +17,7 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
 
-.PHONY: run test check bench bench-quick bench-full soak fuzz clean
+.PHONY: run test check bench bench-quick bench-full docs soak fuzz clean
 
 run: $(VENV)/.run
 	$(BIN)/remuxd demo $(ARGS)
@@ -38,6 +39,10 @@ bench-quick: $(VENV)/.dev
 bench-full: $(VENV)/.dev
 	$(BIN)/python -m bench --full $(ARGS)
 
+docs: $(VENV)/.dev
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
+
 soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
@@ -45,7 +50,7 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python -m fuzz $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis site
 
 # Debian has Python's venv module in a package of its own.
 $(BIN)/python:

@@ -1,12 +1,26 @@
-"""What the documentation says about the tests is so."""
+"""The documentation is what the code says, its links lead somewhere, and what it says about the
+tests is so.  That its examples work is in `test_docs_examples.py`.
+"""
 
+import importlib.util
+import os
 import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from proxy import query
+from proxy.cli import main
+from tests.conftest import REPOSITORY, missing
+from tests.support.served import real_app
 
-RELIABILITY = (REPOSITORY / "docs" / "reliability.md").read_text()
+DOCS = REPOSITORY / "docs"
+GENERATED = runpy.run_path(str(DOCS / "generate.py"))["PAGES"]
+
+RELIABILITY = (DOCS / "reliability.md").read_text()
 
 
 def named_tests() -> list[tuple[str, str]]:
@@ -29,3 +43,56 @@ def test_reliability_names_tests_that_exist(file: str, function: str) -> None:
 def test_reliability_names_tests() -> None:
     """The table is read at all."""
     assert len(named_tests()) > 20
+
+
+@pytest.mark.parametrize("page", GENERATED)
+def test_generated_page_is_what_the_code_says(page: str) -> None:
+    """A page of the reference is up to date (`python docs/generate.py` makes it so)."""
+    assert (DOCS / page).read_text() == GENERATED[page]()
+
+
+def test_configuration_page_has_every_key() -> None:
+    """Each key of `config.toml` has a heading, and text below it."""
+    keys = re.findall(r"^(?:# )?(\w+) = ", (REPOSITORY / "config.toml").read_text(), re.MULTILINE)
+    sections = re.split(r"^### ", (DOCS / "configuration.md").read_text(), flags=re.MULTILINE)[1:]
+    assert [section.split()[0].partition(".")[2] for section in sections] == keys
+    assert all(
+        re.search(r"^(?:default|for example) `.+\n\n\S.+", one, re.MULTILINE) for one in sections
+    )
+
+
+def test_cli_page_has_every_command() -> None:
+    """Each command has a heading."""
+    found = re.findall(r"^## remuxd (\w+)$", (DOCS / "cli.md").read_text(), re.MULTILINE)
+    assert sorted(found) == sorted(main.commands)
+
+
+async def test_http_page_has_every_route_and_parameter() -> None:
+    """What can be asked for, and with which parameters, is all there."""
+    text = (DOCS / "http.md").read_text()
+    async with real_app() as app:
+        assert [route for route in app._routes if f"{route}" not in text] == []
+    assert [name for name in query.PARAMETERS if f"`{name}`" not in text] == []
+
+
+def test_site_is_built_without_a_warning(tmp_path: Path) -> None:
+    """Every page is in the navigation, and every link and every anchor is there."""
+    if importlib.util.find_spec("material") is None:
+        missing("mkdocs-material")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(tmp_path)]
+    ran = subprocess.run(
+        build, cwd=REPOSITORY, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stderr) == (0, "")
+    outside = re.compile(r"""<(?:script|img|iframe|link(?=[^>]*stylesheet))[^>]*["']https?://""")
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 10
+    assert [page.name for page in pages if outside.search(page.read_text())] == []
+
+
+def test_documentation_names_no_place_of_a_machine() -> None:
+    """Paths are those of a clone, whoever's machine it is on."""
+    place = re.compile(r"(?<![\w.-])/(?:work|home|root|tmp)/")
+    pages = [REPOSITORY / "README.md", *DOCS.rglob("*.md")]
+    assert [page.name for page in pages if place.search(page.read_text())] == []

@@ -9,7 +9,7 @@ What ASGI servers leave to an application, and is done here:
    the kernel's queue is free again (up to 4 MiB, and not ours to shorten here): below some 20 kB/s
    even a steady client may look idle at 60 s.
 4. What the app needs is made when the lifespan starts, or, where a server has none, at the first
-   request.
+   request.  Mounted in another application, `AsgiApp.lifespan` is what that one runs.
 
 Several processes are the server's own affair (`uvicorn --workers N`).  They know nothing of each
 other, so each is told how many there are by `server.workers = N`, and keeps to its N-th part of
@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, MutableMapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -68,17 +68,26 @@ class AsgiApp:
         else:
             raise NotImplementedError(f"ASGI scope {scope['type']!r}")
 
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _host: object = None) -> AsyncIterator[None]:
+        """Live as long as the application that this one is mounted in, as its `lifespan`: most
+        frameworks hand none on to what they mount.  Streams that still run at the end are cut."""
+        async with self._connect() as app:
+            self._app = app
+            try:
+                yield
+            finally:
+                app.drain()
+
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()  # lifespan.startup
         try:
-            app = await self._kept.enter_async_context(self._connect())
+            await self._kept.enter_async_context(self.lifespan())
         except Exception as error:
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
-        self._app = app
         await send({"type": "lifespan.startup.complete"})
         await receive()  # lifespan.shutdown
-        app.drain()
         await self._kept.aclose()
         await send({"type": "lifespan.shutdown.complete"})
 
