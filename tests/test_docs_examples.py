@@ -29,6 +29,10 @@ from tests.support.tls import Authority
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 HOST = "*.example.org"
+WATCH = """<!doctype html><title>One</title><script type="application/ld+json">
+{"@context": "https://schema.org", "@type": "VideoObject", "name": "One",
+ "contentUrl": "https://media.example.org/main.m3u8"}</script>
+"""
 PAGE_TIMEOUT_S = 60.0  # ten times what the longest one takes
 
 
@@ -38,11 +42,12 @@ def blocks_of(page: Path) -> list[Block]:
 
 @functools.cache
 def presentation() -> dict[str, bytes]:
-    """The clip of the demo, as `main.m3u8` and as films of their own."""
+    """The clip of the demo, as `main.m3u8`, as a film, and in a page."""
     files = clip.make(4).files
-    films = {f"films/one/{path}": body for path, body in files.items()}
-    films["films/one/index.m3u8"] = films["main.m3u8"] = files[clip.MASTER]
-    return {**files, **films, "films/one/index.m3u8": files[clip.MASTER]}
+    main = {"main.m3u8": files[clip.MASTER], "films/one/index.m3u8": files[clip.MASTER]}
+    film = {f"films/one/{path}": body for path, body in files.items()}
+    page = {"watch.html": WATCH.encode(), "robots.txt": b""}
+    return {**files, **film, **main, **page}
 
 
 @contextlib.asynccontextmanager
