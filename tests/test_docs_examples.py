@@ -12,6 +12,7 @@ import contextlib
 import functools
 import os
 import re
+import shutil
 import signal
 import sys
 from collections import defaultdict
@@ -21,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from proxy.demo import clip
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, missing
 from tests.support.examples import RUN, Block, blocks, script
 from tests.support.origin import Origin
 from tests.support.served import free_port
@@ -33,6 +34,7 @@ WATCH = """<!doctype html><title>One</title><script type="application/ld+json">
 {"@context": "https://schema.org", "@type": "VideoObject", "name": "One",
  "contentUrl": "https://media.example.org/main.m3u8"}</script>
 """
+TOOLS = ("bash", "curl", "ffmpeg", "ffprobe", "openssl")
 PAGE_TIMEOUT_S = 60.0  # ten times what the longest one takes
 
 
@@ -110,6 +112,9 @@ def test_blocks_are_run_or_say_why_not(page: Path) -> None:
 )
 async def test_page_works_as_written(page: Path, tmp_path: Path) -> None:
     """Whoever follows the page from its first line to its last sees no command fail."""
+    for tool in TOOLS:
+        if shutil.which(tool) is None:
+            missing(f"the command {tool}")
     folder = tmp_path / "clone"
     folder.mkdir()
     clone(folder)
