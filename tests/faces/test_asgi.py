@@ -198,6 +198,19 @@ async def test_lifespan_makes_the_app_and_lets_it_go() -> None:
     assert lifetime.ended == 1
 
 
+async def test_lifespan_of_a_host_makes_the_app_and_lets_it_go() -> None:
+    """An application that mounts this one, and hands it no lifespan, runs it as its own."""
+    lifetime = Lifetime()
+    mounted = AsgiApp(lifetime.connect)
+    async with mounted.lifespan(object()):
+        for _ in range(2):
+            request = Server(REQUEST)
+            await mounted(http_scope("/healthz"), request.receive, request.send)
+            assert request.sent[0]["status"] == 200
+        assert (lifetime.made, lifetime.ended) == (1, 0)
+    assert (lifetime.made, lifetime.ended) == (1, 1)
+
+
 async def test_lifespan_that_fails_says_why() -> None:
     """A server is told that it must not start."""
 
