@@ -4,6 +4,7 @@
     configuration.md    out of `config.toml`, which a test holds against the keys that there are
     cli.md              out of what the commands say of themselves
     metrics.md          out of `proxy/metrics.py`
+    http.md             tables out of the OpenAPI document, between the comments that say so
 
 A test compares each file with what is made here.
 """
@@ -13,13 +14,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
-from proxy import errors
+from proxy import errors, openapi
 from proxy.cli import main
 from proxy.errors import ProxyError
 from proxy.metrics import FAMILIES
+from proxy.routes import OWN_PATHS
 
 FOLDER = Path(__file__).parent
 CONFIG = FOLDER.parent / "config.toml"
@@ -196,11 +199,54 @@ def metrics_table() -> str:
     return METRICS_HEAD + "\n".join(lines) + "\n"
 
 
+def http_page() -> str:
+    """Return `http.md` with its tables made anew."""
+    whole = openapi.document(base="", paths=OWN_PATHS)
+    parts = whole["components"]
+    tables = {
+        "paths": _table("request", _paths(whole["paths"])),
+        "parameters": _table("parameter", _described(parts["parameters"])),
+        "headers": _table("header", _described(parts["headers"])),
+    }
+    page = (FOLDER / "http.md").read_text()
+    for name, table in tables.items():
+        begin, end = f"<!-- made: {name} -->", "<!-- up to here -->"
+        head, _, rest = page.partition(begin)
+        page = f"{head}{begin}\n\n{table}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
+def _table(title: str, rows: Iterator[tuple[str, str]]) -> str:
+    lines = [f"| {title} | |", "|---|---|", *(f"| `{name}` | {text} |" for name, text in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _paths(paths: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            if method != "head":  # as GET
+                operator = " Only with the operator's token." if "security" in operation else ""
+                yield f"{method.upper()} {path}", f"{operation['summary']}{operator}"
+
+
+def _described(components: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for name, one in components.items():
+        yield name, f"{one.get('description', '')}{_values(one['schema'])}".strip()
+
+
+def _values(schema: Mapping[str, Any]) -> str:
+    """What a value may be, where it is one of a few, and what it is where nothing is said."""
+    few = [schema["const"]] if "const" in schema else schema.get("enum", ())
+    said = f" {' or '.join(f'`{one}`' for one in few)}." if few else ""
+    return said + (f" Default: `{schema['default']}`." if "default" in schema else "")
+
+
 PAGES: Mapping[str, Callable[[], str]] = {
     "errors.md": errors_page,
     "configuration.md": configuration_page,
     "cli.md": cli_page,
     "metrics.md": metrics_table,
+    "http.md": http_page,
 }
 
 if __name__ == "__main__":
