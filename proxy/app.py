@@ -25,8 +25,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
-from proxy import admission, openapi, query, register, tracing
+from proxy import admission, openapi, player, query, register, tracing
 from proxy.admission import LOCAL, Admission
 from proxy.delivery import Delivery, Record, Stream
 from proxy.errors import (
@@ -177,6 +178,8 @@ class App:
             "/readyz": self._ready,
             openapi.PATH: self._describe,
             "/metrics": self._figures,
+            "": self._beside_the_page,
+            **dict.fromkeys(player.FILES, self._page),
         }
 
     @property
@@ -213,7 +216,8 @@ class App:
         except Exception:
             logger.exception("a request failed in a way nobody foresaw")
             response = _problem(ProxyError(), stream_id)
-        response = _with(response, *_common(stream_id), *_cors(request, self.settings.cors_origins))
+        response = _with_missing(response, *_common(stream_id))
+        response = _with(response, *_cors(request, self.settings.cors_origins))
         return await _without_body(response) if request.method == "HEAD" else response
 
     async def _answer(self, request: Request, stream_id: str) -> Response:
@@ -409,6 +413,21 @@ class App:
             )
         )
 
+    async def _page(self, request: Request, _stream_id: str) -> Response:
+        file = player.FILES[request.path.removeprefix(request.base)]
+        headers = (*player.HEADERS, ("ETag", file.etag))
+        if file.etag in request.header("if-none-match"):  # quotes and all, so it is one of them
+            return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
+        length = ("Content-Length", str(len(file.body)))
+        kind = ("Content-Type", file.content_type)
+        return Response(status=HTTPStatus.OK, headers=(kind, length, *headers), body=file.body)
+
+    async def _beside_the_page(self, request: Request, _stream_id: str) -> Response:
+        """Answer what lacks the slash behind the base path: addresses in the page need it."""
+        folder = quote(request.base.rpartition("/")[2])  # relative, whatever is in front of us
+        headers = (("Location", f"{folder}/"), ("Content-Length", "0"))
+        return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers=headers)
+
 
 def malformed() -> Response:
     """Return the answer to what never became a request."""
@@ -437,6 +456,11 @@ def _common(stream_id: str) -> Headers:
 
 def _with(response: Response, *headers: tuple[str, str]) -> Response:
     return replace(response, headers=(*response.headers, *headers))
+
+
+def _with_missing(response: Response, *headers: tuple[str, str]) -> Response:
+    told = {name for name, _ in response.headers}
+    return _with(response, *(header for header in headers if header[0] not in told))
 
 
 async def _attempt(record: Record, work: Awaitable[_T]) -> _T | Response:

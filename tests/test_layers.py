@@ -69,7 +69,7 @@ ROOMS = {
     **{
         part: Room(
             proxy=(
-                "errors", "pipeline", "request", "guard", "state", "events", "diagnosis",
+                "errors", "pipeline", "request", "guard", "state", "events", "diagnosis", "player",
                 "verdicts", "metrics", *APP,
             )
         )
@@ -88,6 +88,7 @@ ROOMS = {
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
     "faces.asgi": Room(proxy=("app", "errors", "wiring")),
     "faces.address": Room(),
+    "player": Room(),
     "logs": Room(),
     "saving": Room(),
     "health": Room(),
