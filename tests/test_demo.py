@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import unquote
 
 import av
 import pytest
@@ -35,15 +36,16 @@ async def test_demo_stays_up_and_prints_addresses() -> None:
         text = b""
         while b"Ctrl-C" not in text:
             text += await run.process.stdout.readline()
-        page = re.search(r"watch +(http://[^/]+)(/\S+)", text.decode())
+        page = re.search(r"watch +(http://[^/]+)/#url=(\S+)", text.decode())
+        source = re.search(r"HLS +(\S+)", text.decode())
         assert page is not None
-        reply = await ask(page[1], page[2])
-        assert (reply.status, b"<video src=" in reply.body) == (200, True)
+        assert source is not None
+        assert unquote(page[2]) == source[1]
+        assert b"<video" in (await ask(page[1], "/")).body
+        assert (await ask(page[1], f"/stream?url={page[2]}")).status == 200
         embedding = re.search(r"page +(http://\S+)", text.decode())
-        proxy = re.search(r"MP4 +(http://[^/]+)", text.decode())
         assert embedding is not None
-        assert proxy is not None
-        played = await ask(proxy[1], stream_target(embedding[1]))
+        played = await ask(page[1], stream_target(embedding[1]))
         assert (played.status, played.ended) == (200, "complete")
         run.process.terminate()
         assert await run.ended() == 0

@@ -31,14 +31,6 @@ from proxy.media import libav
 __all__ = ["demo"]
 
 TYPES = {"m3u8": "application/vnd.apple.mpegurl", "ts": "video/mp2t", "html": "text/html"}
-PAGE = """<!doctype html>
-<title>remuxd</title>
-<style>body {{ background: #111; color: #ddd; font: 16px sans-serif; text-align: center }}</style>
-<video src="{stream}" controls autoplay muted></video>
-<p>An HLS presentation, played as one MP4: <code>{stream}</code></p>
-"""
-
-
 EMBEDDING = """<!doctype html>
 <title>A page that embeds the clip</title>
 <script type="application/ld+json">
@@ -73,7 +65,6 @@ async def demo(*, seconds: int = 30, port: int | None = None, once: bool = False
     async with _origin(clip) as (origin, pages), _proxy(port) as proxy:
         source = f"{origin}/{MASTER}"
         stream = f"{proxy}/stream?url={quote(source, safe='')}"
-        pages["watch.html"] = PAGE.format(stream=stream).encode()
         pages["page.html"] = EMBEDDING.format(master=MASTER).encode()
         fetched = await asyncio.to_thread(_fetch, stream)
         best = VARIANTS[0].name
@@ -86,7 +77,7 @@ async def demo(*, seconds: int = 30, port: int | None = None, once: bool = False
         )
         console.print("[green]equal[/]" if equal else "[bold red]NOT equal[/]")
         if not once:
-            addresses = _addresses(origin, source, stream)
+            addresses = _addresses(origin, proxy, source, stream)
             console.print(addresses, highlight=False, markup=False, soft_wrap=True)
             await _told_to_end()
     return equal
@@ -166,9 +157,9 @@ def _table(verdicts: tuple[Verdict, ...]) -> Table:
     return table
 
 
-def _addresses(origin: str, source: str, stream: str) -> str:
+def _addresses(origin: str, proxy: str, source: str, stream: str) -> str:
     rows: Mapping[str, str] = {
-        "watch": f"{origin}/watch.html",
+        "watch": f"{proxy}/#url={quote(source, safe='')}",
         "HLS": source,
         "page": f"{origin}/page.html",
         "MP4": stream,

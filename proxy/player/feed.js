@@ -173,11 +173,13 @@ class BufferFeed {
 
   async #pull(at_s, goOn, before, signal) {
     const wanted_s = this.#live || at_s === 0 ? null : at_s;
+    const attached = this.#attach(signal); // meanwhile
+    attached.catch(() => {});
     const answer = await open(this.#address(wanted_s), { signal });
     const stream = describe(answer);
     const lacked = lacking(stream.mime);
     if (lacked.length) throw new Problem("codec", { detail: lacked.join(", "), stream: stream.id });
-    await before;
+    await Promise.all([attached, before]);
     signal.throwIfAborted();
     await this.#prepare(stream, at_s, goOn, signal);
     this.#on.opened?.(stream);
@@ -198,20 +200,26 @@ class BufferFeed {
     resume();
   }
 
+  /** Open a MediaSource in the video, once. */
+  async #attach(signal) {
+    if (this.#source) return;
+    const source = (this.#source = new Source());
+    this.#listen(source, ["startstreaming", "endstreaming"], () => this.#stir());
+    if (managed) this.#video.disableRemotePlayback = true; // or Safari never opens it
+    const opened = event(source, ["sourceopen"], signal);
+    const address = URL.createObjectURL(source);
+    this.#video.src = address;
+    await opened;
+    URL.revokeObjectURL(address);
+  }
+
   async #prepare(stream, at_s, goOn, signal) {
-    const fresh = !this.#source;
+    const fresh = !this.#buffer;
     if (fresh) {
-      const source = (this.#source = new Source());
-      this.#listen(source, ["startstreaming", "endstreaming"], () => this.#stir());
-      if (managed) this.#video.disableRemotePlayback = true; // or Safari never opens it
-      const opened = event(source, ["sourceopen"], signal);
-      const address = URL.createObjectURL(source);
-      this.#video.src = address;
-      await opened;
-      URL.revokeObjectURL(address);
-      this.#buffer = source.addSourceBuffer(stream.mime);
+      this.#buffer = this.#source.addSourceBuffer(stream.mime);
     } else {
       if (!goOn) await this.#operate((buffer) => buffer.remove(0, Infinity));
+      signal.throwIfAborted();
       if (this.#source.readyState === "ended") this.#buffer.timestampOffset = 0; // opens it again
       this.#buffer.abort(); // the run before may have stopped in mid-fragment
       if (stream.mime !== this.#mime) this.#buffer.changeType(stream.mime);
@@ -239,6 +247,7 @@ class BufferFeed {
       });
       if (done) return true;
       await this.#append(value, signal);
+      signal.throwIfAborted();
       this.#leap();
     }
   }
@@ -293,14 +302,17 @@ class BufferFeed {
     const at_s = this.position_s;
     const coming = this.#busy && at_s >= this.#from_s && at_s < this.#end_s() + NEAR_S;
     if (this.#holds(at_s) || coming || (!this.#busy && at_s >= this.#duration_s)) return;
-    if (this.#live) this.#leap();
-    else this.#settling = setTimeout(() => this.#start(this.position_s, { goOn: false }), SETTLE_MS);
+    if (this.#live) {
+      this.#leap();
+      return;
+    }
+    this.#run.abort(); // what it would append belongs elsewhere
+    this.#busy = false;
+    this.#settling = setTimeout(() => this.#start(this.position_s, { goOn: false }), SETTLE_MS);
   }
 
-  /** Where a browser has evicted what it needs now, fetch it again. */
   #starved() {
-    const [first] = this.buffered;
-    if (!this.#live && first && this.position_s < first[0]) this.#leap();
+    if (!this.#run.signal.aborted) this.#leap();
     this.#stir();
   }
 

@@ -76,7 +76,10 @@ function remember() {
 /** Play what the address of the page says. */
 function load() {
   const wishes = new URLSearchParams(location.hash.slice(1) || location.search);
-  if (!wishes.get("url")) return;
+  if (!wishes.get("url")) {
+    byId("address").focus();
+    return;
+  }
   byId("address").value = wishes.get("url");
   source = report = null;
   choice = { quality: wishes.get("quality") ?? "", audio: wishes.get("audio") ?? "" };
@@ -99,7 +102,7 @@ async function inspect() {
     report = found;
     showReport();
   } catch (problem) {
-    if (asked === source && !feed) fail(problem); // a stream tells it itself
+    if (asked === source && !feed && !failure) fail(problem); // a stream tells it itself
   }
 }
 
@@ -266,6 +269,7 @@ function* sourceFacts() {
   const { reason } = report;
   if (reason && reason.detail !== words(reason.code)[0]) yield ["Why not", reason.detail];
   if (report.page) yield ["Found", pageWords(report.page)];
+  if (report.kind === "mp4") return; // a page whose video is a file
   yield ["Length", report.live ? "live" : clock(report.duration_s)];
   if (report.codecs) yield ["Codecs", codecNames(report.codecs.split(","))];
   const variants = report.variants.length;
@@ -281,11 +285,9 @@ function* sourceFacts() {
   if (report.gaps) yield ["Missing", count(report.gaps, "segment", "segments")];
 }
 
-/** What is told of an HTML page: whatever plain values there are. */
-function pageWords(page) {
-  if (typeof page !== "object") return String(page);
-  const by = page.extractor ?? page.found_by ?? page.by;
-  return [page.title, by && `by ${by}`].filter(Boolean).join(", ") || "in a page";
+/** Where on an HTML page it was found. */
+function pageWords({ title, extractor }) {
+  return [title && `“${title}”`, extractor && `by ${extractor}`].filter(Boolean).join(", ") || "in a page";
 }
 
 function showChoices() {
@@ -362,9 +364,10 @@ KEYS.k = KEYS[" "];
 function pressed(event) {
   if (event.ctrlKey || event.altKey || event.metaKey || !feed) return;
   if (event.target.tagName === "BUTTON") return;
+  if (event.key === " " && event.target === video) return; // its own key, which cannot be prevented
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (!Object.hasOwn(KEYS, key)) return;
-  event.preventDefault(); // the video's own keys would do it a second time
+  event.preventDefault();
   KEYS[key]();
 }
 

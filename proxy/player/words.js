@@ -10,6 +10,10 @@ const LIMIT = "The limits of this server are in its config.toml, section limits.
 export const WORDS = {
   // the request
   invalid_request: ["The request is malformed.", "Check the address, the quality and the audio."],
+  unauthorized: [
+    "This needs the operator's token, as `Authorization: Bearer`.",
+    "Playing needs none; what you asked for is the operator's.",
+  ],
   forbidden: [
     "This source is not allowed here.",
     "Its host belongs into upstream.allowed_hosts of this server, if it is to be played here.",
@@ -82,6 +86,15 @@ export const WORDS = {
     "This address is a page, and no HLS address was found in it.",
     "Give the address of the playlist itself: it usually ends in .m3u8.",
   ],
+  plain_file: [
+    "The video of this page is a plain MP4, which can be fetched directly.",
+    "Open its address: it needs no proxy.",
+  ],
+  page_refused: [
+    "The site does not give this page to programs. Nothing is done against that: use its " +
+      "official API, or the address of the playlist where you may have it.",
+    "Give the address of the playlist itself, if you may have it.",
+  ],
   no_playable_variant: [
     "No variant of this presentation can be put into an MP4.",
     "Nothing is re-encoded here: its codecs must be some that MP4 holds.",
@@ -111,6 +124,7 @@ export const WORDS = {
     "Its log tells more, under the number of the stream.",
   ],
   remux_failed: ["The proxy failed to remux the source.", "Its log tells more."],
+  stopped: ["The operator has stopped this stream.", "Ask whoever runs this server."],
   stream_too_long: [
     "The stream has been running for longer than the proxy lets one run.",
     "Go on from here with a new one.",

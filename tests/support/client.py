@@ -110,7 +110,7 @@ class Conversation:
     async def _body(self, method: str, status: int, headers: dict[str, str]) -> tuple[bytes, Ended]:
         body = bytearray()
         try:
-            if method == "HEAD" or status == 204:
+            if method == "HEAD" or status in {204, 304}:
                 return b"", "complete"
             if headers.get("transfer-encoding") == "chunked":
                 while size := int(await self._reader.readuntil(b"\r\n"), 16):
