@@ -107,6 +107,19 @@ async def test_inspect_plays_nothing(browser: Browser) -> None:
         assert page.problems == []
 
 
+async def test_html_page_is_played(browser: Browser) -> None:
+    """The address of an HTML page plays what is embedded in it, and says where that was found."""
+    embedding = """<!doctype html><title>My film</title>
+      <script type="application/ld+json">
+        {"@context": "https://schema.org", "@type": "VideoObject", "contentUrl": "/media.m3u8"}
+      </script>"""
+    async with stage(browser) as on:
+        on.serve({**hls(make_clip(seconds=2)), "film.html": embedding, "robots.txt": ""})
+        async with on.page(on.link("/film.html")) as page:
+            await page.until("video.currentTime > 0.2 && text('facts').includes('My film')")
+        assert page.problems == []
+
+
 async def test_quality_changes_the_picture(browser: Browser) -> None:
     """Each quality that can be chosen is played in its size, from where the one before was."""
     async with stage(browser) as on:
