@@ -14,6 +14,7 @@
 
 const AHEAD_S = 30; // enough for a gap in the network, little enough to hold
 const BEHIND_S = 30; // of what was played: stepping back is no new request
+const PIECE_BYTES = 64 << 10; // at a low bitrate what one read brings may be a minute
 const NEAR_S = 5; // a seek so little ahead is reached by reading on
 const PARK_S = 20; // servers cut a client that takes nothing for a minute
 const SETTLE_MS = 150; // while a bar is being dragged
@@ -233,23 +234,31 @@ class BufferFeed {
     if (fresh && at_s > 0) this.#video.currentTime = at_s;
   }
 
-  /** Append what comes; return whether it has ended. False: nothing was read for so long. */
+  /** Append what comes; return whether it has ended. False: nothing was wanted for so long. */
   async #pour(reader, stream, signal) {
     for (;;) {
-      const since_ms = performance.now();
-      while (this.#full()) {
-        if (performance.now() - since_ms > PARK_S * 1000) return false;
-        await Promise.race([this.#woken, delay(1000)]);
-        signal.throwIfAborted();
-      }
       const { done, value } = await reader.read().catch((error) => {
         throw signal.aborted ? error : new Problem("cut", { stream: stream.id });
       });
       if (done) return true;
-      await this.#append(value, signal);
-      signal.throwIfAborted();
-      this.#leap();
+      for (let at = 0; at < value.length; at += PIECE_BYTES) {
+        if (!(await this.#room(signal))) return false;
+        await this.#append(value.subarray(at, at + PIECE_BYTES), signal);
+        signal.throwIfAborted();
+        this.#leap();
+      }
     }
+  }
+
+  /** Wait until more is wanted; return whether that was soon enough. */
+  async #room(signal) {
+    const since_ms = performance.now();
+    while (this.#full()) {
+      if (performance.now() - since_ms > PARK_S * 1000) return false;
+      await Promise.race([this.#woken, delay(1000)]);
+      signal.throwIfAborted();
+    }
+    return true;
   }
 
   async #append(bytes, signal) {

@@ -200,11 +200,12 @@ function showProblem(problem, at, ended = null) {
   const code = ended?.outcome ?? problem.code;
   const [title, advice] = words(problem.code, problem.detail);
   const [why, remedy] = code === problem.code ? ["", ""] : words(code);
-  part("title").textContent = at ? title.replace(/\.$/, `${at}.`) : title;
-  part("summary").textContent = cause?.summary || why;
-  part("detail").textContent = problem.detail === title ? "" : problem.detail;
+  part("title").replaceChildren(...marked(at ? title.replace(/\.$/, `${at}.`) : title));
+  part("summary").replaceChildren(...marked(cause?.summary || why));
+  part("detail").replaceChildren(...marked(problem.detail === title ? "" : problem.detail));
   const actions = cause?.actions?.length ? cause.actions : [remedy || advice];
   part("actions").replaceChildren(...actions.filter(Boolean).map((one) => element("li", one)));
+  for (const item of part("actions").children) item.replaceChildren(...marked(item.textContent));
   const evidence = cause?.evidence ?? [];
   part("evidence").replaceChildren(...evidence.map(showEvidence));
   part("evidence").parentElement.hidden = evidence.length === 0;
@@ -216,7 +217,8 @@ function showProblem(problem, at, ended = null) {
 
 function showEvidence({ time, event, detail }) {
   const item = element("li");
-  item.append(element("time", time), " ", element("b", event), " ", detail ?? "");
+  const clockTime = String(time).replace(/^.*T|Z$/g, ""); // the day is known to whoever was there
+  item.append(element("time", clockTime), " ", element("b", event), " ", detail ?? "");
   return item;
 }
 
@@ -405,7 +407,9 @@ function* streamFigures({ phase, outcome, ttfb_s, bytes_in, bytes_out, segments,
   yield ["Segments", String(segments.fetched)];
   yield ["Retries", String(segments.retried)];
   if (segments.skipped) yield ["Skipped", String(segments.skipped)];
-  yield ["Server’s buffer", `${megabytes(buffer.bytes)} of ${megabytes(buffer.capacity_bytes)}`];
+  if (buffer.capacity_bytes) {
+    yield ["Server’s buffer", `${megabytes(buffer.bytes)} of ${megabytes(buffer.capacity_bytes)}`];
+  }
   if (client_stalls) yield ["Waits for this page", String(client_stalls)];
 }
 
@@ -517,6 +521,11 @@ function element(tag, text = "") {
   return made;
 }
 
+/** Split a text at its backticks: what stands between them is code. */
+function marked(text) {
+  return text.split("`").map((piece, n) => (n % 2 ? element("code", piece) : piece));
+}
+
 function pair(name, text) {
   return [element("dt", name), element("dd", text)];
 }
@@ -535,7 +544,10 @@ function clock(seconds) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
-const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
+function megabytes(bytes) {
+  return bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
+}
+
 const megabits = (bits) => (bits < 1e6 ? `${Math.round(bits / 1e3)} kbit/s` : `${(bits / 1e6).toFixed(1)} Mbit/s`);
 
 // -- listening -------------------------------------------------------------------------------------
@@ -567,7 +579,9 @@ position.addEventListener("input", () => {
 });
 position.addEventListener("change", () => {
   held = false;
+  const over = video.ended;
   feed?.seek(Number(position.value));
+  if (over) start();
 });
 for (const name of ["timeupdate", "progress", "durationchange", "seeked", "ended"]) {
   video.addEventListener(name, () => {

@@ -283,7 +283,7 @@ async def test_inspect_answers_json(serve: Serve) -> None:
 async def test_unknown_path_is_404(serve: Serve) -> None:
     """There is nothing beside the routes."""
     async with serve(App(ScriptedPipeline())) as address:
-        for target in ("/", "/streams", "/stream/", "/Stream", "/stream%2f", "//stream"):
+        for target in ("/player/", "/streams", "/stream/", "/Stream", "/stream%2f", "//stream"):
             reply = await ask(address, target)
             assert (reply.status, reply.json()["code"]) == (404, "not_found"), target
 

@@ -111,6 +111,18 @@ async def test_seeking_inside_the_buffer_asks_for_nothing(browser: Browser) -> N
             assert len(page.streams()) == 1
 
 
+async def test_seeking_after_the_end_plays_again(browser: Browser) -> None:
+    """Behind the end the bar leads back into it, and it plays."""
+    async with stage(browser) as on:
+        on.serve(hls(make_clip(seconds=2)))
+        async with on.page(on.link()) as page:
+            await page.until("video.ended")
+            await page.drag_to(0.1)
+            await page.until("!video.ended && video.currentTime > 0.4 && video.currentTime < 1.5")
+            assert len(page.streams()) == 1
+        assert page.problems == []
+
+
 async def test_paused_page_lets_go_and_goes_on(browser: Browser) -> None:
     """A page that is paused for long hangs up, and goes on later where it was, without a hole."""
     hurry = """

@@ -176,7 +176,7 @@ async def test_figures_of_the_stream_are_shown(browser: Browser) -> None:
         async with on.page(on.link()) as page:
             await page.until("text('live-figures').includes('complete') && video.currentTime > 1")
             told = await page.ask("text('live-figures')")
-        for figure in ("123 ms", "3.0 MB", "2.0 MB", "7", "3", "0.5 MB of 4.0 MB", "First picture"):
+        for figure in ("123 ms", "3.0 MB", "2.0 MB", "7", "3", "500 kB of 4.0 MB", "First picture"):
             assert figure in told
         assert page.problems == []
 
