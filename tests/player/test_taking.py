@@ -71,6 +71,12 @@ async def test_download_into_a_chosen_file(browser: Browser) -> None:
         assert page.problems == []
 
 
+OLD_FILE = """async (name) => {
+  const folder = await navigator.storage.getDirectory();
+  const file = await (await folder.getFileHandle(name, {create: true})).createWritable();
+  await file.write("old");
+  await file.close();
+}"""
 FILE_SIZE = """async (name) => {
   const folder = await navigator.storage.getDirectory();
   try {
@@ -81,9 +87,10 @@ FILE_SIZE = """async (name) => {
 }"""
 
 
-@pytest.mark.parametrize("how", ["broken", "cancelled"])
+@pytest.mark.parametrize("how", ["broken", "cancelled", "over another"])
 async def test_download_that_is_not_whole_is_not_kept(browser: Browser, how: str) -> None:
-    """What broke off, or was cancelled, is told, and no file is left."""
+    """What broke off, or was cancelled, is told, and no file is left; one that was to be replaced
+    stays as it was."""
     async with stage(browser) as on:
         on.serve(hls(make_clip(seconds=6), prefix="show/"))
         gate = on.origin.hold("/show/segment2.ts")
@@ -91,6 +98,8 @@ async def test_download_that_is_not_whole_is_not_kept(browser: Browser, how: str
             await page.tab.get_by_label("Address").fill(on.origin.at("/show/media.m3u8"))
             await page.tab.get_by_role("button", name="Inspect").click()
             await page.until("shown('take')")
+            if how == "over another":
+                await page.ask(f"({OLD_FILE})('show.mp4')")
             on.origin.fault("/show/segment2.ts", Truncate(5000))
             await page.tab.get_by_role("button", name="Download MP4").click()
             await gate.reached()
@@ -99,9 +108,10 @@ async def test_download_that_is_not_whole_is_not_kept(browser: Browser, how: str
                 await page.tab.get_by_role("button", name="Cancel").click()
             gate.open()
             await page.until("text('downloaded').includes('Nothing was saved')")
-            assert await page.ask("shown('problem')") == (how == "broken")
+            assert await page.ask("shown('problem')") == (how != "cancelled")
             await page.until("shown('download')")
-            assert await page.ask(f"({FILE_SIZE})('show.mp4')") == -1
+            left = await page.ask(f"({FILE_SIZE})('show.mp4')")
+            assert left == (3 if how == "over another" else -1)
 
 
 async def test_lines_to_copy(browser: Browser) -> None:
