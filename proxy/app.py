@@ -414,7 +414,7 @@ class App:
         )
 
     async def _page(self, request: Request, _stream_id: str) -> Response:
-        file = player.FILES[request.path.removeprefix(request.base)]
+        file = player.FILES[_local_path(request)]
         headers = (*player.HEADERS, ("ETag", file.etag))
         if file.etag in request.header("if-none-match"):  # quotes and all, so it is one of them
             return Response(status=HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -442,8 +442,8 @@ def _new_id() -> str:
 
 
 def _local_path(request: Request) -> str:
-    """Return what of the path is ours to know; what is not below `base` has no such part."""
-    return request.path.removeprefix(request.base) if request.path.startswith(request.base) else ""
+    """Return what of the path is ours to know; "*", which is no path, for what is beside `base`."""
+    return request.path.removeprefix(request.base) if request.path.startswith(request.base) else "*"
 
 
 def _common(stream_id: str) -> Headers:

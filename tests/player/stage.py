@@ -13,15 +13,13 @@ from proxy.app import App, Settings
 from tests.support.client import TIMEOUT_S, stream_target
 from tests.support.clips import Clip, make_clip
 from tests.support.origin import Origin
-from tests.support.page import Page, opened, state
+from tests.support.page import Page, opened
 from tests.support.served import Serve, over_aiohttp, real_app
 
 if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 __all__ = ["Stage", "long_clip", "stage"]
-
-STATES = (state(phase="opening", ttfb_s=None), state(phase="ended", outcome="complete"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +47,7 @@ class Stage:
 
     @contextlib.asynccontextmanager
     async def page(
-        self, address: str | None = None, *, states: Any = STATES, **options: Any
+        self, address: str | None = None, *, states: Any = (), **options: Any
     ) -> AsyncIterator[Page]:
         async with opened(self.browser, address or self.address, states=states, **options) as page:
             yield page

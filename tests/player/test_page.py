@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from tests.conftest import missing
 from tests.player.stage import stage
 from tests.support.clips import codecs, hls, make_clip, multivariant
 from tests.support.origin import Truncate
+from tests.support.page import state
 from tests.support.playlists import multivariant_text, rendition_tag, variant_lines
 from tests.support.served import Serve, over_aiohttp, over_asgi
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from playwright.async_api import Browser
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")  # one browser for all
+
+STATES = (state(phase="opening", ttfb_s=None), state(phase="ended", outcome="complete"))
 
 
 @pytest.mark.parametrize("serve", [over_aiohttp, over_asgi], ids=["aiohttp", "asgi"])
@@ -169,11 +173,21 @@ async def test_audio_can_be_chosen(browser: Browser) -> None:
         assert page.problems == []
 
 
+async def test_figures_come_from_the_server(browser: Browser) -> None:
+    """The page follows the stream that it plays, until it has ended."""
+    async with stage(browser) as on:
+        on.serve(hls(make_clip(seconds=4)))
+        async with on.page(on.link()) as page:
+            await page.until("/Phase ?complete/i.test(text('live-figures'))")
+            assert re.search(r"Segments ?2", await page.ask("text('live-figures')"))
+        assert page.problems == []
+
+
 async def test_figures_of_the_stream_are_shown(browser: Browser) -> None:
     """What the API tells of the running stream stands on the page."""
     async with stage(browser) as on:
         on.serve(hls(make_clip(seconds=2)))
-        async with on.page(on.link()) as page:
+        async with on.page(on.link(), states=STATES) as page:
             await page.until("text('live-figures').includes('complete') && video.currentTime > 1")
             told = await page.ask("text('live-figures')")
         for figure in ("123 ms", "3.0 MB", "2.0 MB", "7", "3", "500 kB of 4.0 MB", "First picture"):
