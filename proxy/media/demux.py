@@ -74,11 +74,11 @@ class _Tap:
         self._source = source
         self._meter = meter
         self._programs = programs
-        self._ended = False
+        self.ended = False  # whether all bytes of the section have been read
 
     def read(self, n: int) -> bytes:
         data = self._meter.read(n)
-        self._ended = not data
+        self.ended = not data
         if self._programs is not None:
             self._programs.feed(data)
         return data
@@ -86,7 +86,7 @@ class _Tap:
     @property
     def broke_off(self) -> bool:
         """Whether all bytes of a section have been read that is not whole."""
-        return self._ended and self._source.broken_off
+        return self.ended and self._source.broken_off
 
 
 def _deny(*_: object, **__: object) -> None:
@@ -176,29 +176,26 @@ class Demuxer:
             CorruptMedia: bytes come and come, and no packet of a chosen track.
         """
         chosen = {track.index for track in self.tracks}
-        packets = self._container.demux()
+        meter, tap = self._meter, self._tap
         cut: dict[int, av.Packet[Any]] = {}  # by stream: the last one behind the end, so far
-        while True:
-            try:
-                packet = next(packets, None)
-            except IndexError as error:
-                raise SpliceIncompatible("a new stream appears in mid-stream") from error
-            except av.FFmpegError:
-                if not self._tap.broke_off:
-                    raise
-                packet = None
-            if packet is None:
-                break
-            if not packet.size:
-                continue
-            if packet.stream_index in chosen:
-                self._meter.advance()
-            if self._tap.broke_off:
-                earlier = cut.pop(packet.stream_index, None)
-                cut[packet.stream_index] = packet
-                packet = earlier
-            if packet is not None:
-                yield packet
+        try:
+            for packet in self._container.demux():
+                if not packet.size:
+                    continue
+                if packet.stream_index in chosen:
+                    meter.advance()
+                if tap.ended and tap.broke_off:
+                    earlier = cut.pop(packet.stream_index, None)
+                    cut[packet.stream_index] = packet
+                    if earlier is not None:
+                        yield earlier
+                else:
+                    yield packet
+        except IndexError as error:
+            raise SpliceIncompatible("a new stream appears in mid-stream") from error
+        except av.FFmpegError:
+            if not tap.broke_off:
+                raise
         self.incomplete = sum(track.index in cut for track in self.tracks)
 
 

@@ -107,10 +107,8 @@ class _Remux:
         for feed in self._feeds:
             assert feed.next is not None
             self._enter(feed, feed.next, discontinuity=True)
-        while True:
-            reading = [feed for feed in self._feeds if not feed.exhausted]
-            if not reading or self._has_ended():
-                break
+        reading = [feed for feed in self._feeds if not feed.exhausted]
+        while reading and not self._has_ended():
             feed = reading[0] if len(reading) == 1 else min(reading, key=self._urgency)
             packet = feed.packet()
             if packet is not None:
@@ -123,6 +121,7 @@ class _Remux:
                 feed.exhausted = True
             else:
                 self._enter(feed, feed.next, discontinuity=False)
+            reading = [feed for feed in self._feeds if not feed.exhausted]
         while self._waiting():
             self._start()
 
@@ -263,9 +262,9 @@ class _Remux:
 
     def _has_ended(self) -> bool:
         """Whether all tracks have passed the wished end."""
-        return self._fragmenter is not None and all(
-            lane.ended for lane in self._lanes if lane.index >= 0
-        )
+        if self._wish.end_s is None or self._fragmenter is None:
+            return False
+        return all(lane.ended for lane in self._lanes if lane.index >= 0)
 
     def _missing_s(self, position: int) -> float:
         """Say how many seconds are missing up to the wished end; see `Counts`."""

@@ -73,6 +73,7 @@ class TrackTimeline:
         self.source_timescale = source_timescale or timescale
         self._frame_ticks: Fraction | int = frame_ticks
         self._reorder_frames = reorder_frames
+        self._delay_ticks = self._usual_delay()
         self._steady = steady
         self._modulus = modulus
         self._reference: int | None = None  # a time near which the first one must lie
@@ -124,6 +125,36 @@ class TrackTimeline:
         Raises:
             TimelineJumped: the clock stepped back by more than a second, or ahead by more than ten.
         """
+        filled = self._filled
+        # The way of nearly all packets: nothing of what `_fill` looks into can be the case.
+        if filled is not None:
+            if self._steady:
+                if pts is None:
+                    anchor = self._anchor
+                    if dts is None and anchor is not None:
+                        dts = self._filled = anchor + self._lasting(self._since_anchor)
+                        self._since_anchor += 1
+                        self._ahead = self._jump_ahead
+                        return dts + self._delay_ticks, dts
+                elif 0 < pts - filled <= self._ahead and (dts is None or dts == pts):
+                    self._anchor = self._filled = pts
+                    self._since_anchor = 1
+                    self._ahead = self._jump_ahead
+                    return pts, pts
+            elif pts is not None and dts is not None:
+                step, delay = dts - filled, pts - dts
+                longest = self._longest_delay
+                if 0 < step <= self._ahead and (0 < delay <= longest or delay == longest):
+                    if step != self._frame_ticks:
+                        self._learn_frame(step)
+                    self._anchor = self._filled = dts
+                    self._since_anchor = 1
+                    self._ahead = self._jump_ahead
+                    return pts, dts
+        return self._fill(pts, dts)
+
+    def _fill(self, pts: int | None, dts: int | None) -> Times:
+        """Return the times of a packet about which there may be something to find out."""
         if self._modulus is not None:
             pts, dts = self._unwrapped(pts), self._unwrapped(dts)
         if (
@@ -158,7 +189,7 @@ class TrackTimeline:
         self._filled = dts
         self._ahead = self._jump_ahead
         if pts is None:
-            return dts + self._delay_ticks(), dts
+            return dts + self._delay_ticks, dts
         if pts - dts > self._longest_delay:  # noqa: PLR1730 - a call less for every packet
             self._longest_delay = pts - dts
         return pts, dts
@@ -185,7 +216,7 @@ class TrackTimeline:
         """Return how long a picture has waited at most, as far as that can be true."""
         return min(self._longest_delay, _LONGEST_DELAY_FRAMES * self._frame_ticks)
 
-    def _delay_ticks(self) -> int:
+    def _usual_delay(self) -> int:
         """Return how long a picture usually waits between decoding and presentation."""
         return round(self._reorder_frames * self._frame_ticks)
 
@@ -198,6 +229,7 @@ class TrackTimeline:
         if not hole:
             self._frame_ticks = step
             self.frame_ticks = self._output_ticks()
+            self._delay_ticks = self._usual_delay()
 
     def _found(self, pts: int | None) -> tuple[int, bool]:
         """Return a decode time for a packet that has none, and whether `pts` states it."""
@@ -207,7 +239,7 @@ class TrackTimeline:
         if self._steady or expected is None or expected > pts:
             return pts, True
         if pts - expected > _LONGEST_DELAY_FRAMES * self._frame_ticks:  # it comes behind a hole
-            return pts - self._delay_ticks(), True
+            return pts - self._delay_ticks, True
         return expected, expected == pts
 
     def _unwrapped(self, value: int | None) -> int | None:
@@ -231,15 +263,23 @@ class TrackTimeline:
     def _expected(self) -> int | None:
         if self._anchor is None:
             return None
-        return self._anchor + round(self._since_anchor * self._frame_ticks)
+        return self._anchor + self._lasting(self._since_anchor)
+
+    def _lasting(self, packets: int) -> int:
+        """Return how many ticks so many packets last, rounded as `round` does (but 20 times as
+        fast as with a Fraction)."""
+        ticks = self._frame_ticks
+        whole, rest = divmod(packets * ticks.numerator, ticks.denominator)
+        twice = 2 * rest - ticks.denominator
+        return whole + (twice > 0 or (twice == 0 and whole % 2 == 1))
 
     def fill_backwards(self, count: int, following: Times) -> list[Times]:
         """Return the times of `count` packets before the first one whose times are stated."""
-        delay = self._delay_ticks()
+        delay = self._delay_ticks
         return [
             (time + delay, time)
             for time in (
-                following[1] - round((count - i) * self._frame_ticks) for i in range(count)
+                following[1] - self._lasting(count - i) for i in range(count)
             )
         ]
 
