@@ -6,6 +6,7 @@ others are stored as they are.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -105,6 +106,13 @@ class _AudioPath:
         return 0
 
 
+# The first four bytes of an ADTS header, and the one that ends in the number of raw data blocks
+# (ISO/IEC 14496-3 section 1.A.2.2); which bits of these a format consists of, private_bit left out.
+_ADTS = struct.Struct(">I2xB")
+_ADTS_FIXED = 0xFFF6FDC0
+_ADTS_UNPROTECTED = 1 << 16
+
+
 class AacPath(_AudioPath):
     """ADTS frames become raw data blocks; those of an MP4 are such already."""
 
@@ -112,6 +120,7 @@ class AacPath(_AudioPath):
 
     def __init__(self, config: bytes = b"") -> None:
         super().__init__(config)
+        self._head = -1  # what all frames have in common with those that were looked into
         if config:
             self._format = aac_format_of(config)
 
@@ -130,9 +139,12 @@ class AacPath(_AudioPath):
     def feed(self, data: memoryview, *, keyframe: bool) -> Sample | None:  # noqa: ARG002
         if self._config:
             return (data,), len(data)
-        if not self._is_same(data):
-            return None
-        block = data[7:] if data[1] & 1 else data[9:]
+        head, blocks = _ADTS.unpack_from(data) if len(data) >= 8 else (0, 0)
+        if head & _ADTS_FIXED != self._head or blocks & 3:
+            if not self._is_same(data):
+                return None
+            self._head = head & _ADTS_FIXED
+        block = data[7:] if head & _ADTS_UNPROTECTED else data[9:]
         return (block,), len(block)
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from proxy.media.audio_format import AudioFormat
 from proxy.media.nal import LENGTH_SIZE, BitstreamError
@@ -267,10 +268,10 @@ class TrackRun:
 
     track_id: int
     decode_time: int  # of the first sample, in ticks
-    durations: list[int]
-    sizes: list[int]
-    sync: list[bool] | None  # None: every sample is a sync sample (audio)
-    offsets: list[int] | None  # composition time - decode time; None: all 0 (audio)
+    durations: Sequence[int]
+    sizes: Sequence[int]
+    sync: Sequence[bool] | None  # None: every sample is a sync sample (audio)
+    offsets: Sequence[int] | None  # composition time - decode time; None: all 0 (audio)
 
     def box_size(self) -> int:
         """Size in bytes of the `traf` that `movie_fragment` writes."""
@@ -292,9 +293,8 @@ def _run(run: TrackRun, data_offset: int) -> bytes:
         contents |= 0x000800
         columns.append([offset & 0xFFFFFFFF for offset in run.offsets])  # version 1: signed
     count = len(run.sizes)
-    table = struct.pack(
-        f">{len(columns) * count}I", *[value for row in zip(*columns, strict=True) for value in row]
-    )
+    rows = chain.from_iterable(zip(*columns, strict=True))
+    table = struct.pack(f">{len(columns) * count}I", *rows)
     samples = full_box(b"trun", 1, contents, struct.pack(">Ii", count, data_offset), table)
     return box(b"traf", header, time, samples)
 

@@ -51,43 +51,48 @@ class Fragment:
 Part = InitSegment | Fragment
 
 
-class _Track:
-    """The samples of one track that have not left yet, one list per property."""
+# Decode time, composition offset, size, whether decoding can start there, bytes.
+_Sample = tuple[int, int, int, bool, Sequence[bytes | memoryview]]
 
-    __slots__ = ("decode_times", "frame_ticks", "offsets", "parts", "sizes", "sync", "timescale",
-                 "track_id", "video")  # fmt: skip
+
+class _Track:
+    """The samples of one track that have not left yet."""
+
+    __slots__ = ("frame_ticks", "samples", "timescale", "track_id", "video")
 
     def __init__(self, track_id: int, timescale: int, *, video: bool) -> None:
         self.track_id = track_id
         self.timescale = timescale
         self.video = video
         self.frame_ticks = 1
-        self.decode_times: list[int] = []
-        self.offsets: list[int] = []
-        self.sizes: list[int] = []
-        self.sync: list[bool] = []
-        self.parts: list[Sequence[bytes | memoryview]] = []
+        self.samples: list[_Sample] = []
 
-    def take(self, *, following: int | None) -> tuple[TrackRun, list[Sequence[bytes | memoryview]]]:
-        """Return the samples whose durations are known, and keep the rest."""
-        times = self.decode_times
-        durations = [later - earlier for earlier, later in pairwise(times)]
-        count = len(times)
-        if following is not None:
-            durations.append(following - times[-1])
+    def take(
+        self, *, following: int | None
+    ) -> tuple[TrackRun, Sequence[Sequence[bytes | memoryview]]] | None:
+        """Return the samples whose durations are known, and keep the rest; None: there are none."""
+        taken = self.samples
+        if following is None:
+            self.samples = taken[-1:]
         else:
-            count -= 1
+            self.samples = []
+        times = [sample[0] for sample in taken]
+        durations = [later - earlier for earlier, later in pairwise(times)]
+        if following is None:
+            taken = taken[:-1]
+        else:
+            durations.append(following - times[-1])
+        if not taken:
+            return None
+        _, offsets, sizes, sync, parts = zip(*taken, strict=True)
         run = TrackRun(
             track_id=self.track_id,
             decode_time=times[0],
             durations=durations,
-            sizes=self.sizes[:count],
-            sync=self.sync[:count] if self.video else None,
-            offsets=self.offsets[:count] if self.video else None,
+            sizes=sizes,
+            sync=sync if self.video else None,
+            offsets=offsets if self.video else None,
         )
-        parts = self.parts[:count]
-        for column in (times, self.offsets, self.sizes, self.sync, self.parts):
-            del column[:count]
         return run, parts
 
 
@@ -137,13 +142,9 @@ class Fragmenter:
             frame_ticks: what it lasts, should no other follow.
         """
         track = self._tracks[index]
-        if track.decode_times and self._is_full(track, index, dts, sync=sync):
+        if track.samples and self._is_full(track, index, dts, sync=sync):
             self._cut(track, dts)
-        track.decode_times.append(dts)
-        track.offsets.append(pts - dts)
-        track.sizes.append(size)
-        track.sync.append(sync)
-        track.parts.append(parts)
+        track.samples.append((dts, pts - dts, size, sync, parts))
         track.frame_ticks = frame_ticks
         self._bytes += size
 
@@ -152,8 +153,8 @@ class Fragmenter:
         if leads and track.video and sync:
             return True
         if not self._started:
-            return leads and all(other.decode_times for other in self._tracks)
-        lasting = dts - track.decode_times[0]
+            return leads and all(other.samples for other in self._tracks)
+        lasting = dts - track.samples[0][0]
         if leads:
             return lasting >= self._target[index] or self._bytes >= _FRAGMENT_BYTES
         # Another track does not wait for a leader that pauses: twice the target is enough.
@@ -167,14 +168,15 @@ class Fragmenter:
         payload: list[bytes | memoryview] = []
         leading_s, keyframe = 0.0, False
         for track in self._tracks:
-            if not track.decode_times:
+            if not track.samples:
                 continue
             following = dts if track is arriving else None
             if arriving is None:
-                following = track.decode_times[-1] + track.frame_ticks
-            run, samples = track.take(following=following)
-            if not run.sizes:
+                following = track.samples[-1][0] + track.frame_ticks
+            taken = track.take(following=following)
+            if taken is None:
                 continue
+            run, samples = taken
             if track is self._leader:
                 leading_s = sum(run.durations) / track.timescale
                 keyframe = run.sync is None or run.sync[0]
@@ -184,7 +186,7 @@ class Fragmenter:
         if not runs:
             return
         self._sequence += 1
-        self._bytes = sum(sum(track.sizes) for track in self._tracks)
+        self._bytes = sum(sample[2] for track in self._tracks for sample in track.samples)
         self._started = True
         self._set_target(_GROWTH_S[min(self._sequence - 1, len(_GROWTH_S) - 1)])
         head = movie_fragment(self._sequence, runs)

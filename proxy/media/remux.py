@@ -229,17 +229,18 @@ class _Remux:
 
     def _take(self, lane: Lane, samples: Sequence[Held]) -> None:
         for held in samples:
-            if lane.waits and lane.epoch < self._epoch and self._follows(lane, held):
+            if not lane.waits:
+                if lane.index >= 0:
+                    self._place(lane, held)
+                else:
+                    left_out = self._counts.left_out
+                    left_out["silent_track"] = left_out.get("silent_track", 0) + 1
+            elif lane.epoch < self._epoch and self._follows(lane, held):
                 self._follow(lane, held)
-            elif lane.waits:
+            else:
                 lane.hold(held, self._beginning.begin_s(lane, held))
                 if self._is_primed():
                     self._start()
-            elif lane.index >= 0:
-                self._place(lane, held)
-            else:
-                left_out = self._counts.left_out
-                left_out["silent_track"] = left_out.get("silent_track", 0) + 1
 
     def _follows(self, lane: Lane, held: Held) -> bool:
         """Whether the jump of a track is the one that others have made: with their shift, it goes

@@ -278,9 +278,7 @@ class TrackTimeline:
         delay = self._delay_ticks
         return [
             (time + delay, time)
-            for time in (
-                following[1] - self._lasting(count - i) for i in range(count)
-            )
+            for time in (following[1] - self._lasting(count - i) for i in range(count))
         ]
 
     def restart(self) -> None:
