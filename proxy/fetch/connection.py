@@ -1,4 +1,4 @@
-"""The client's protocol, with three things that aiohttp 3.14 passes over.
+"""The client's protocol, with three things that aiohttp 3.14 passes over, and one of our own.
 
 1. A body that only the close of the connection ends has failed where that close was a reset.  The
    client takes any close for its end, and a short body for a whole one.
@@ -7,6 +7,8 @@
    which says too much once gives segments in each other's place from then on.
 3. Interim answers (1xx) are few.  The client reads any number of them without ever letting the
    event loop go on, so that no deadline comes true and all other streams stand still.
+4. Bytes may be let to gather in the socket (`Connection.gather`), so that a stream at the pace at
+   which it is watched costs one turn of the event loop for each batch instead of each packet.
 
 Installed by `use`, which sets an attribute that aiohttp does not promise: tests/fetch/
 test_connection.py sees it when that goes.
@@ -16,31 +18,55 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import socket
+import sys
 from typing import Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-__all__ = ["use"]
+__all__ = ["Connection", "use"]
+
+# Other systems know the option too; whether their event loops heed it was not tried.
+_CAN_GATHER = sys.platform == "linux"
+_TLS_SLACK_BYTES = 17 * 1024  # of a record that is in the socket's layer above only in part
 
 MOST_INTERIM = 32  # 100 and 103 come once or twice; Go's client takes 5
 
 
 def use(connector: aiohttp.BaseConnector) -> None:
     """Let the connections that `connector` makes from now on be of this kind."""
-    factory = functools.partial(_Connection, loop=asyncio.get_running_loop())
+    factory = functools.partial(Connection, loop=asyncio.get_running_loop())
     connector._factory = factory  # type: ignore[assignment] # noqa: SLF001 - no other way
 
 
-class _Connection(ResponseHandler):
+class Connection(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._asked = False  # and the head of the answer has not come
         self._interim = 0  # answers since then
+        self._low_water = 1  # of the socket, in bytes
+
+    def gather(self, size: int) -> None:
+        """Take notice of what arrives only when `size` bytes have, or the other side is done.
+
+        There must be as many to come: a promise of the caller's.  It holds until it is changed, or
+        until the next request is made here.  (SO_RCVLOWAT: socket(7), which epoll heeds.)
+        """
+        transport = self.transport
+        if transport is None or not _CAN_GATHER:
+            return
+        if size > 1 and transport.get_extra_info("ssl_object") is not None:
+            size = max(size - _TLS_SLACK_BYTES, 1)
+        if size != self._low_water and not transport.is_closing():
+            self._low_water = size
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def set_response_params(self, **params: Any) -> None:
         """Called before each request is sent."""
+        self.gather(1)
         self._asked, self._interim = True, 0
         super().set_response_params(**params)
 

@@ -271,6 +271,7 @@ class Prefetcher:
             take=partial(self._take, place, sink),
             forget=partial(self._forget, place),
             patient=lambda: self._wide or self._arrived,
+            unhurried=lambda: self._wide,
             on_length=partial(self._learn_length, place),
             tell=self._tell,
             renewal=self._renewal,
