@@ -33,8 +33,8 @@ __all__ = ["Body", "Pace"]
 
 # What is let to gather for a reader that is in no hurry, and for how long at most.  At 4 Mbit/s in
 # pieces of 16 KiB, as a paced origin sends them, XXX
-BATCH_BYTES = 128 * 1024
-_BATCH_S = 0.3
+BATCH_BYTES = 256 * 1024
+_BATCH_S = 0.6
 
 MARKS_PER_WINDOW = 5  # how finely the window of the rate slides
 

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 import av
 
-from proxy.errors import SpliceIncompatible
+from proxy.errors import CorruptMedia, SpliceIncompatible
 from proxy.media.bitstream import path_for
 from proxy.media.demux import SourceTrack
+from proxy.media.fragment import Fragmenter
 from proxy.media.path import Path, Sample
 from proxy.media.section import Section
 from proxy.media.timeline import TimelineJumped, Times, TrackTimeline, nearest
@@ -37,6 +38,11 @@ _FINEST_TIMESCALE = 1_000_000
 # Packets without any time that are kept until one has it; a source that never states one is dated
 # from its start then.  A PES packet holds fewer frames.
 _UNDATED_PACKETS = 64
+
+
+# What a duration and a composition offset of a sample can hold (ISO/IEC 14496-12 section 8.8.8): a
+# bit less than seven hours at 90 kHz.
+_LONGEST_TICKS = 1 << 31
 
 
 def _nowhere() -> None:
@@ -75,7 +81,9 @@ class Lane:
         self.waits = True  # whether its samples are held until the shift is known
         self.held: list[Held] = []
         self.held_bytes = 0
-        self.placed_ticks = 0  # the last decode time in the output
+        self.fragmenter: Fragmenter | None = None  # where its samples go, once it has a place
+        self._placed_ticks = 0  # the last decode time in the output
+        self._flows = False  # whether its samples go there at once
         self.copied = 0  # packets
         self.barren = 0  # packets since the last one of which something came
         self.epoch = 0  # how many shifts of the output it has followed
@@ -136,6 +144,7 @@ class Lane:
             message = f"{self._track.codec} becomes {track.codec} in mid-stream"
             raise SpliceIncompatible(message)
         self._section = section
+        self._flows = False
         timeline = self._timeline
         same = track.config == self._track.config and track.timescale == self._track.timescale
         self._track = track
@@ -168,13 +177,42 @@ class Lane:
         return self._timeline is None
 
     def feed(self, packet: av.Packet[Any]) -> Sequence[Held]:
-        """Take a packet; return the samples that are complete and dated with it.
+        """Take a packet.  In the middle of a track its sample goes into the output at once;
+        otherwise return the samples that are complete and dated with it.
 
         Raises:
             SpliceIncompatible: its configuration is not that of the sample entry.
+            CorruptMedia: as `place`.
         """
         sync = packet.is_keyframe
         sample = self.path.feed(memoryview(packet), keyframe=sync)
+        timeline = self._timeline
+        if self._flows and sample is not None and timeline is not None:
+            try:
+                times = timeline.fill(packet.pts, packet.dts)
+            except TimelineJumped:
+                pass  # once more, as one that is looked into
+            else:
+                self.copied += 1
+                self.barren = 0
+                self._place(times, *sample, sync, timeline)
+                return ()
+        self._flows = False
+        held = self._examine(packet, sample, sync=sync)
+        self._flows = (
+            self.fragmenter is not None
+            and not self.waits
+            and not self.begins
+            and self._clock is None
+            and self._begun is None
+            and not (self._undated or self.path.pending)
+        )
+        return held
+
+    def _examine(
+        self, packet: av.Packet[Any], sample: Sample | None, *, sync: bool
+    ) -> Sequence[Held]:
+        """Take a packet where anything may be the case; see `feed`."""
         pending = self.path.pending
         if sample is None and not pending:
             self.barren += 1
@@ -197,6 +235,37 @@ class Lane:
         assert sample is not None
         held = Held(times, *sample, sync, timeline)
         return (*self._date(times), held) if self._undated else (held,)
+
+    def place(self, held: Held) -> None:
+        """Put a sample into the output.
+
+        Raises:
+            CorruptMedia: its times are further apart than a fragment can say.
+        """
+        self._place(held.times, held.parts, held.size, held.sync, held.timeline)
+
+    def _place(
+        self,
+        times: Times,
+        parts: Sequence[bytes | memoryview],
+        size: int,
+        sync: bool,  # noqa: FBT001 - called for every sample
+        timeline: TrackTimeline,
+    ) -> None:
+        assert self.fragmenter is not None
+        pts, dts = timeline.place(times)
+        if self.end_ticks is not None and pts >= self.end_ticks:
+            self.copied -= self.packets_per_sample
+            self.ended = self.ended or dts >= self.end_ticks
+            return
+        if (
+            not -_LONGEST_TICKS < pts - dts < _LONGEST_TICKS
+            or dts - self._placed_ticks >= _LONGEST_TICKS
+        ):
+            raise CorruptMedia(f"the times of its {self.kind} are torn apart")
+        self._placed_ticks = dts
+        frame_ticks = timeline.frame_ticks * self.path.packets_per_sample
+        self.fragmenter.add(self.index, pts, dts, sync, parts, size, frame_ticks)
 
     def _begin_timeline(self) -> TrackTimeline:
         """Make the timeline, now that the path knows the format."""
@@ -347,6 +416,7 @@ class Lane:
         """Hold what `split_held` returned, now that what came before it has been placed."""
         later[0].timeline.succeed(earlier, hole_s=None)
         self.held, self.held_bytes, self.waits = later, sum(held.size for held in later), True
+        self._flows = False
 
     def release(self) -> list[Held]:
         """Return what was held; from now on nothing is."""

@@ -52,10 +52,6 @@ _NO_START_PACKETS = 1800
 # Pictures that are complete only when the next one comes: in their PES packet, and in the parser.
 _UNSEEN_FRAMES = 2
 
-# What a duration and a composition offset of a sample can hold (ISO/IEC 14496-12 section 8.8.8): a
-# bit less than seven hours at 90 kHz.
-_LONGEST_TICKS = 1 << 31
-
 
 class _Remux:
     """The state of one remux."""
@@ -231,7 +227,7 @@ class _Remux:
         for held in samples:
             if not lane.waits:
                 if lane.index >= 0:
-                    self._place(lane, held)
+                    lane.place(held)
                 else:
                     left_out = self._counts.left_out
                     left_out["silent_track"] = left_out.get("silent_track", 0) + 1
@@ -259,7 +255,7 @@ class _Remux:
         reserve = held.timeline.reserve([held.times])
         held.timeline.start(origin=self._origin, lead=self._lead, reserve=reserve)
         lane.release()
-        self._place(lane, held)
+        lane.place(held)
 
     def _has_ended(self) -> bool:
         """Whether all tracks have passed the wished end."""
@@ -285,29 +281,6 @@ class _Remux:
         elif self._beginning.zero_s is not None:
             reached_s += min(held) - self._beginning.zero_s
         return self._wish.end_s - float(reached_s + _UNSEEN_FRAMES * lane.frame_s)
-
-    def _place(self, lane: Lane, held: Held) -> None:
-        assert self._fragmenter is not None
-        pts, dts = held.timeline.place(held.times)
-        if lane.end_ticks is not None and pts >= lane.end_ticks:
-            lane.copied -= lane.packets_per_sample
-            lane.ended = lane.ended or dts >= lane.end_ticks
-            return
-        if (
-            not -_LONGEST_TICKS < pts - dts < _LONGEST_TICKS
-            or dts - lane.placed_ticks >= _LONGEST_TICKS
-        ):
-            raise CorruptMedia(f"the times of its {lane.kind} are torn apart")
-        lane.placed_ticks = dts
-        self._fragmenter.add(
-            lane.index,
-            pts,
-            dts,
-            sync=held.sync,
-            parts=held.parts,
-            size=held.size,
-            frame_ticks=held.timeline.frame_ticks * lane.packets_per_sample,
-        )
 
     # -- priming -----------------------------------------------------------------------------------
 
@@ -361,7 +334,7 @@ class _Remux:
         released = [(lane, held) for lane in waiting for held in lane.release()]
         released.sort(key=lambda pair: pair[1].decode_s)  # stable: each track keeps its order
         for lane, held in released:
-            self._place(lane, held)
+            lane.place(held)
         for lane, timeline, jumped in later:
             if jumped and lane.index >= 0:
                 lane.hold_behind(timeline, jumped)
@@ -430,6 +403,8 @@ class _Remux:
             [(lane.index + 1, lane.timescale, lane.kind == "video") for lane in present],
             self._emit,
         )
+        for lane in present:
+            lane.fragmenter = self._fragmenter
         self._beginning.decided = True
 
     def _aligned(self, present: Sequence[Lane]) -> Alignment:
