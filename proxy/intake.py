@@ -214,6 +214,7 @@ class Intake:
                 discontinuity=discontinuity,
                 group=segment.discontinuity_sequence,
                 hole_s=hole_s,
+                explicit=found.explicit,
                 clock=self._clock(found, first=previous is None),
             )
         )

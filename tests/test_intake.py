@@ -82,7 +82,7 @@ async def test_segments_of_one_clock_are_one_section() -> None:
     """Nothing between them: one demuxer reads them all."""
     data = cuts(make_clip())
     ((about, joined),) = await sections_of(*((segment(n), d) for n, d in enumerate(data)))
-    assert about == Section(format="mpegts", discontinuity=True)
+    assert about == Section(format="mpegts", discontinuity=True, explicit=True)
     assert joined == b"".join(data)
 
 

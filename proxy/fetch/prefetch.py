@@ -38,6 +38,10 @@ from proxy.hls.model import Segment
 
 __all__ = ["Prefetcher", "Sink"]
 
+# Brought as it comes; behind it, in batches (`Body.read`).  A player that has begun has something to
+# go on from by then.
+EAGER_BYTES = 1024 * 1024
+
 MAX_LINE = 32  # segments in the line, however small: bounds the book-keeping
 
 
@@ -111,6 +115,7 @@ class Prefetcher:
         self._renewal = renewal
         self._on_event = on_event
         self._habits = Habits()
+        self._taken_bytes = 0  # over all segments
         self._line: deque[_Place] = deque()
         self._buffered_bytes = 0
         self._guess_bytes = self._settings.guessed_segment_bytes  # of a length that is unknown
@@ -271,7 +276,7 @@ class Prefetcher:
             take=partial(self._take, place, sink),
             forget=partial(self._forget, place),
             patient=lambda: self._wide or self._arrived,
-            unhurried=lambda: self._wide,
+            unhurried=lambda: self._taken_bytes >= EAGER_BYTES,
             on_length=partial(self._learn_length, place),
             tell=self._tell,
             renewal=self._renewal,
@@ -293,6 +298,7 @@ class Prefetcher:
             _pulse(self._room)
 
     async def _take(self, place: _Place, sink: Sink, chunk: bytes) -> None:
+        self._taken_bytes += len(chunk)
         if place.direct:
             try:
                 await self._write(place, chunk, sink)

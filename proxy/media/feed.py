@@ -61,7 +61,9 @@ class Feed:
         self.close()
         self.exhausted = False
         try:
-            self._demuxer = Demuxer(self._source, self.next.format, **self._wants)
+            self._demuxer = Demuxer(
+                self._source, self.next.format, explicit=self.next.explicit, **self._wants
+            )
         except (av.FFmpegError, CorruptMedia):
             if not self._source.broken_off:
                 raise

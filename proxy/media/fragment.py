@@ -119,12 +119,12 @@ class Fragmenter:
     def _set_target(self, seconds: float) -> None:
         self._target = [round(seconds * track.timescale) for track in self._tracks]
 
-    def add(
+    def add(  # noqa: PLR0917 - called for every sample
         self,
         index: int,
         pts: int,
         dts: int,
-        sync: bool,  # noqa: FBT001 - called for every sample
+        sync: bool,  # noqa: FBT001
         parts: Sequence[bytes | memoryview],
         size: int,
         frame_ticks: int,

@@ -32,6 +32,7 @@ _REGISTRATIONS = {
 }  # fmt: skip
 _DVB_DESCRIPTORS = {0x6A: "ac3", 0x7A: "eac3", 0x7B: "dts"}
 _DVB_EXTENSIONS = {0x0E: "dts", 0x15: "ac4", 0x21: "dts_uhd"}
+_METADATA = frozenset({0x15, 0x86})  # ID3, and SCTE 35 splice information
 _LANGUAGE_DESCRIPTOR, _REGISTRATION_DESCRIPTOR, _EXTENSION_DESCRIPTOR = 0x0A, 0x05, 0x7F
 
 
@@ -49,6 +50,11 @@ class ElementaryStream:
 class Program:
     number: int
     streams: tuple[ElementaryStream, ...]
+
+    @property
+    def is_explicit(self) -> bool:
+        """Whether it tells what all of its streams are, so that nobody has to look into them."""
+        return all(s.codec is not None or s.stream_type in _METADATA for s in self.streams)
 
 
 def _descriptors(data: bytes) -> list[tuple[int, bytes]]:

@@ -22,6 +22,7 @@ class Section:
         discontinuity: whether the clock starts anew; otherwise it goes on from the section before.
         group: the number of that discontinuity in its playlist, by which two inputs are paired.
         hole_s: seconds of media that are missing before it.
+        explicit: whether, as a transport stream, it says at its beginning what all its streams are.
         clock: 90 kHz time of its first packet where the format carries none (packed audio).
     """
 
@@ -29,6 +30,7 @@ class Section:
     discontinuity: bool = True
     group: int = 0
     hole_s: float = 0.0
+    explicit: bool = False
     clock: int | None = None
 
 

@@ -16,6 +16,7 @@ from proxy.media.section import Format
 # A transport stream may begin behind something else (an image that hides it, a cut packet), and an
 # ID3 tag may hold a cover.  libavformat looks for the next sync no further than this.
 SNIFF_BYTES = 64 * 1024
+EARLY_BYTES = 32 * 1024  # tables that come later than this may escape a demuxer in a hurry
 
 # Sync bytes in a row that make a transport stream: chance finds four in one of 2**32 places.
 _SYNCS = 4
@@ -37,6 +38,7 @@ class Recognition:
     clock: int | None = None  # 90 kHz, as the ID3 tag of packed audio tells it
     programs: tuple[Program, ...] = ()  # that a transport stream announces
     tables: bytes = field(repr=False, default=b"")  # PAT and PMTs that do so, as packets
+    explicit: bool = False  # whether these stand at its beginning, and tell all codecs
     movie: bytes = field(repr=False, default=b"")  # the moov of an MP4 that has one of its own
 
 
@@ -62,11 +64,17 @@ def recognise(head: bytes, *, complete: bool) -> Recognition | None:
     if start is None:
         return _packed_audio(head, 0, None)
     reader = ProgramReader(strict=True)
-    reader.feed(head[start:])
+    reader.feed(head[start : start + EARLY_BYTES])
+    early = reader.complete
+    reader.feed(head[start + EARLY_BYTES :])
     if not reader.complete and not complete and len(head) - start < _PROGRAMS_BYTES:
         return None
     return Recognition(
-        format="mpegts", start=start, programs=reader.programs, tables=reader.tables.packets()
+        format="mpegts",
+        start=start,
+        programs=reader.programs,
+        tables=reader.tables.packets(),
+        explicit=early and all(program.is_explicit for program in reader.programs),
     )
 
 
