@@ -77,6 +77,7 @@ class Pipeline:
             playlists alone: no page is followed there.
         settings: limits.
         clock: the time, for live playlists.
+        on_leave: called whenever a stream has ended.
         crowd: how many streams share the memory budget, where other processes have some of them;
             call `rebalance` from time to time then.
     """
@@ -89,6 +90,7 @@ class Pipeline:
         upstreams: Mapping[str, Fetcher] | None = None,
         clock: Clock | None = None,
         crowd: Callable[[], int] | None = None,
+        on_leave: Callable[[], None] = lambda: None,
     ) -> None:
         self._fetchers = {"": fetcher, **(upstreams or {})}
         self._settings = settings or Settings()
@@ -100,6 +102,7 @@ class Pipeline:
         self._pages = {
             name: Pages(one, shut if name else pages) for name, one in self._fetchers.items()
         }
+        self._on_leave = on_leave
         self._gate = TurnGate()
         self._streams: set[MediaStream] = set()
 
@@ -268,6 +271,7 @@ class Pipeline:
     def _leave(self, stream: MediaStream) -> None:
         self._streams.discard(stream)
         self.rebalance()
+        self._on_leave()
 
     def rebalance(self) -> None:
         """Divide the memory budget among the streams there are."""

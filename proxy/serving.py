@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from proxy import wiring
+from proxy import memory, wiring
 from proxy.config import Config, ConfigError
 from proxy.faces.address import bind, shown
 from proxy.faces.server import serve as serve_sockets
@@ -78,6 +78,7 @@ def serve(config: Config) -> None:
     for sock in sockets:
         logger.info("listening on %s%s", shown(sock), config.server.base_path)
     libav.introduce()
+    memory.tune()
     if config.server.workers > 1:
         from proxy import workers  # noqa: PLC0415 - one process needs no manager
 

@@ -21,6 +21,7 @@ from proxy.config import EXIT_CONFIG, Config, ConfigError
 from proxy.fetch.client import Fetcher
 from proxy.fetch.settings import Settings as FetchSettings
 from proxy.media import libav
+from proxy.memory import Tidier
 from proxy.metrics import Metrics
 from proxy.pipeline import MediaStream, OnTrouble, Pipeline, Quality, StreamRequest
 from proxy.pipeline import Settings as PipelineSettings
@@ -91,8 +92,12 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
     crowd = None if commons is None else lambda: commons.census.total
     limits = config.pipeline_settings(shared=shared)
     budget_bytes = limits.budget_bytes
-    pipeline = Pipeline(fetcher, limits, upstreams=upstreams, crowd=crowd)
+    tidier = Tidier()
+    pipeline = Pipeline(
+        fetcher, limits, upstreams=upstreams, crowd=crowd, on_leave=tidier.ended
+    )
     async with contextlib.AsyncExitStack() as stack:
+        stack.callback(tidier.close)
         for one in (fetcher, *upstreams.values()):
             await stack.enter_async_context(one)
         await stack.enter_async_context(pipeline)

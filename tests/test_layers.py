@@ -86,10 +86,11 @@ ROOMS = {
         proxy=("events", "verdicts"), never=frozenset(NEVER_PURE - {"datetime"})
     ),
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
-    "faces.asgi": Room(proxy=("app", "errors", "wiring")),
+    "faces.asgi": Room(proxy=("app", "errors", "wiring", "memory")),
     "faces.address": Room(),
     "player": Room(),
     "logs": Room(),
+    "memory": Room(),
     "saving": Room(),
     "health": Room(),
     "config": Room(

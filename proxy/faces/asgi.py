@@ -27,7 +27,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mutabl
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from proxy import wiring
+from proxy import memory, wiring
 from proxy.app import CLIENT_IDLE, LOCAL, App, Delivery, Feed, Request, Response
 from proxy.errors import Stopped, StreamAborted
 
@@ -46,6 +46,7 @@ def create_app() -> AsgiApp:
     Ends the process with code 78 and a message naming the key when the configuration is bad.
     """
     config = wiring.load_or_exit()
+    memory.tune()
     return AsgiApp(lambda: wiring.running_app(config))
 
 

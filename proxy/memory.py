@@ -1,0 +1,99 @@
+"""What a process that serves does so that memory which streams have had goes back to the system.
+
+The C library keeps what was freed, in the hope that it is wanted again, and Python keeps what sits
+in reference cycles until a collection.  For a server of streams, which come and go in crowds, both
+are wrong: fifty of them left three quarters of what they had taken.  So a server calls `tune` when
+it begins, and tells a `Tidier` of every stream that has ended.  Neither is for a library: the
+allocator and the collector belong to the program, and that is somebody else's.
+
+glibc alone has these knobs; elsewhere nothing is turned, and only the collection is left.
+Runs on the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import functools
+import gc
+import logging
+import os
+
+__all__ = ["Tidier", "tune"]
+
+logger = logging.getLogger(__name__)
+
+# mallopt(3).  One arena: glibc makes up to eight for each core, one for each thread of a stream,
+# and what is free in one is of no use to the others.  The thresholds keep glibc from raising them
+# by itself, up to 32 MiB: then whatever libav and the fetches ask for comes from the heap, whose
+# end is pinned by any small thing that lives on.
+_OPTIONS = {
+    -8: 1,  # M_ARENA_MAX
+    -3: 128 * 1024,  # M_MMAP_THRESHOLD: glibc's first value; chunks of a segment are larger
+    -1: 512 * 1024,  # M_TRIM_THRESHOLD
+}
+_OVERRIDES = ("MALLOC_", "GLIBC_TUNABLES")  # of the operator, who knows better
+
+# A burst of ends is one affair: it is tidied up behind so long after its first one, and the next
+# one not before so long after that.
+SETTLE_S = 1.0
+PAUSE_S = 5.0
+
+
+def tune() -> None:
+    """Tell allocator and collector that this process is a server; call it before any thread is
+    started, and when everything is imported."""
+    if not any(name.startswith(_OVERRIDES) for name in os.environ):
+        mallopt = getattr(_libc(), "mallopt", None)
+        for option, value in _OPTIONS.items():
+            if mallopt is not None and not mallopt(option, value):
+                logger.debug("mallopt(%d, %d) was refused", option, value)
+    gc.collect()
+    gc.freeze()  # what is there now stays: no collection looks at it again
+
+
+class Tidier:
+    """Collects cycles and gives free memory back, once for each burst of streams that ended.
+
+    Args:
+        settle_s: from the first end of a burst until then.
+        pause_s: least time between one and the next.
+    """
+
+    def __init__(self, *, settle_s: float = SETTLE_S, pause_s: float = PAUSE_S) -> None:
+        self._settle_s = settle_s
+        self._pause_s = pause_s
+        self._timer: asyncio.TimerHandle | None = None
+        self._done_s = float("-inf")
+
+    def ended(self) -> None:
+        """Note that a stream has ended."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            when_s = max(loop.time() + self._settle_s, self._done_s + self._pause_s)
+            self._timer = loop.call_at(when_s, self._tidy)
+
+    def close(self) -> None:
+        """Do nothing any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tidy(self) -> None:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        found = gc.collect()
+        trim = getattr(_libc(), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
+        self._timer = None
+        self._done_s = loop.time()
+        logger.debug("tidied up: %d objects, %.1f ms", found, (self._done_s - began_s) * 1000)
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL | None:
+    """The C library, where it is one that has been loaded already."""
+    try:
+        return ctypes.CDLL(None)
+    except (OSError, TypeError):
+        return None

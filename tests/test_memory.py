@@ -1,0 +1,101 @@
+"""Memory that streams have had goes back to the system."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import weakref
+
+import pytest
+
+from proxy.memory import Tidier
+from tests.support.client import TIMEOUT_S
+
+# Blocks of the size of what is read from a socket, from threads as many as streams would have, with
+# small things between them that live on.  Says how many MiB of RSS they leave.
+CHURN = """
+import sys, threading
+from pathlib import Path
+from proxy.memory import tune
+
+if sys.argv[1] == "tuned":
+    tune()
+kept = []
+
+def rss_mib():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1024 / 1024
+
+def work():
+    blocks = []
+    for _ in range(60):
+        blocks.append(b"x" * 250_000)
+        kept.append(b"y" * 600)
+
+work()  # the first block that is freed is what glibc learns its thresholds from
+before = rss_mib()
+gate = threading.Barrier(8)
+
+def stream():
+    gate.wait()
+    work()
+
+threads = [threading.Thread(target=stream) for _ in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(round(rss_mib() - before))
+"""
+
+
+class Cycle:
+    """Something that only a collection frees."""
+
+    def __init__(self) -> None:
+        self.me = self
+
+
+def left_mib(how: str) -> int:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    ended = subprocess.run(
+        [sys.executable, "-c", CHURN, how],
+        env=environment, stdout=subprocess.PIPE, text=True, check=True, timeout=TIMEOUT_S,
+    )  # fmt: skip
+    return int(ended.stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the knobs are glibc's")
+def test_tune_lets_threads_leave_nothing() -> None:
+    """Of what threads have had, a process that was tuned keeps next to nothing; others keep it."""
+    assert left_mib("tuned") <= 4
+    assert left_mib("as it is") > 8  # otherwise this has nothing to tell
+
+
+async def test_ended_tidies_once_for_a_burst() -> None:
+    """Many ends are followed by one collection, and the next burst waits for the pause."""
+    collections = 0
+
+    def count(phase: str, told: dict[str, int]) -> None:
+        nonlocal collections
+        collections += phase == "start" and told["generation"] == 2
+
+    tidier = Tidier(settle_s=0.01, pause_s=3600)
+    died = asyncio.Event()
+    weakref.finalize(Cycle(), died.set)
+    gc.callbacks.append(count)
+    try:
+        for _ in range(50):
+            tidier.ended()
+        assert not collections  # nothing of it is done where a stream ends
+        async with asyncio.timeout(TIMEOUT_S):
+            await died.wait()
+        assert collections == 1
+        tidier.ended()
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.05, later.set)
+        await later.wait()
+        assert collections == 1
+    finally:
+        gc.callbacks.remove(count)
+        tidier.close()
