@@ -127,7 +127,7 @@ class Body:
         self._url = redact(self.url)
         self._what = what
         self._content = response.content
-        protocol = response.connection and response.connection.protocol
+        protocol = response.connection and response.connection.protocol  # None: all has come
         self._connection = protocol if isinstance(protocol, Connection) else None
         self._loop = loop
         self._timeout_s = settings.read_timeout_s
@@ -173,6 +173,8 @@ class Body:
             return b""
         gathering = None if hurry else self._gather()
         self._waiting_since_s = began_s = self._loop.time()
+        if self._connection is not None:
+            self._connection.go_on()
         try:
             chunk = await self._content.readany()
         except FOREIGN as error:

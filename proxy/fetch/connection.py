@@ -1,4 +1,4 @@
-"""The client's protocol, with three things that aiohttp 3.14 passes over, and one of our own.
+"""The client's protocol, with four things that aiohttp 3.14 passes over, and one of our own.
 
 1. A body that only the close of the connection ends has failed where that close was a reset.  The
    client takes any close for its end, and a short body for a whole one.
@@ -7,7 +7,10 @@
    which says too much once gives segments in each other's place from then on.
 3. Interim answers (1xx) are few.  The client reads any number of them without ever letting the
    event loop go on, so that no deadline comes true and all other streams stand still.
-4. Bytes may be let to gather in the socket (`Connection.gather`), so that a stream at the pace at
+4. A socket that was not read, because nobody took what had come, is read again when somebody waits
+   for more (`go_on`).  The client reads it as soon as what had come is taken, and so holds 256 kB
+   for each stream whose client is slow.
+5. Bytes may be let to gather in the socket (`Connection.gather`), so that a stream at the pace at
    which it is watched costs one turn of the event loop for each batch instead of each packet.
 
 Installed by `use`, which sets an attribute that aiohttp does not promise: tests/fetch/
@@ -46,6 +49,7 @@ class Connection(ResponseHandler):
         super().__init__(loop)
         self._asked = False  # and the head of the answer has not come
         self._interim = 0  # answers since then
+        self._held = False  # whether `go_on` is waited for
         self._low_water = 1  # of the socket, in bytes
 
     def gather(self, size: int) -> None:
@@ -92,6 +96,19 @@ class Connection(ResponseHandler):
         else:
             self._asked = False
         super().feed_data(data, size)
+
+    def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - aiohttp's
+        """Called when what had come has been taken; without `resume_parser`, at the end."""
+        if resume_parser and self._reading_paused:
+            self._held = True
+        else:
+            super().resume_reading(resume_parser)
+
+    def go_on(self) -> None:
+        """Somebody is about to wait for more."""
+        if self._held:
+            self._held = False
+            super().resume_reading()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         payload = self._payload

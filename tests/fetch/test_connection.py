@@ -125,3 +125,27 @@ async def test_read_interim_answers_without_end() -> None:
         async with asyncio.timeout(HANG_S):
             with pytest.raises(SourceUnavailable):
                 await segment(fetcher, url)
+
+
+async def test_read_holds_nothing_that_nobody_waits_for() -> None:
+    """Behind what was taken nothing more is read from the socket, until somebody waits for it."""
+    whole = bytes(4_000_000)
+
+    async def answer(writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(whole) + whole)
+
+    async with server(answer) as url, Fetcher(quick()) as fetcher:
+        async with fetcher.open(url, max_bytes=len(whole)) as body:
+            got, stopped = 0, False
+            for _ in range(10):
+                chunk = await body.read()
+                got += len(chunk)
+                for _ in range(10):  # time for the loop to read what the socket has
+                    await asyncio.sleep(0)
+                if len(chunk) > 2 * 64 * 1024:  # the client had stopped reading
+                    stopped = True
+                    assert body._content.total_bytes == got
+            assert stopped
+            while chunk := await body.read():
+                got += len(chunk)
+    assert got == len(whole)
