@@ -197,10 +197,13 @@ class Fragmenter:
         self._bytes = sum(sample[2] for track in self._tracks for sample in track.samples)
         self._started = True
         self._set_target(_GROWTH_S[min(self._sequence - 1, len(_GROWTH_S) - 1)])
-        head = movie_fragment(self._sequence, runs)
+        data = b"".join((movie_fragment(self._sequence, runs), *payload))
+        # The packets go before `emit` waits for a slow client.
+        payload.clear()
+        samples = []
         self._emit(
             Fragment(
-                data=b"".join((head, *payload)),
+                data=data,
                 sequence=self._sequence,
                 duration_s=leading_s,
                 starts_with_keyframe=keyframe,
