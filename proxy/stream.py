@@ -4,6 +4,11 @@ The remux runs on a thread of its own for each stream: the default executor also
 slow streams would starve it; a pool would keep threads and their memory after the streams are gone.
 A stream owns one task for each playlist and one worker; `MediaStream.aclose` ends them, however far
 they are.
+
+How much a stream holds follows its client.  One that waits for us, a download or a player that
+fills its buffer, is given depth, up to the stream's share of the budget: two bytes for each byte
+that it had to wait for.  One that we wait for has all it wants in buffers of its own, and the same
+is taken back, down to what keeps the bridges moving.  What has been fetched is not thrown away.
 """
 
 from __future__ import annotations
@@ -36,6 +41,9 @@ logger = logging.getLogger(__name__)
 # Less than this, and ring and outlet could not hold one read and one short fragment each.
 SMALLEST_SHARE_BYTES = 256 * 1024
 
+# What a stream may hold at the start, before it is known who sets the pace.
+START_BYTES = 1024 * 1024
+
 
 class MediaStream:
     """One running stream: an async iterator of whole parts, and a context manager.
@@ -63,6 +71,8 @@ class MediaStream:
         self.timings: tuple[tuple[str, float], ...] = ()  # what came before, for Server-Timing
         self.counts = Counts()
         self._outlet = Outlet(SMALLEST_SHARE_BYTES, gate)
+        self._depth_bytes = START_BYTES  # of its share, what the client has use for
+        self._divided_bytes = 0
         self._gate = gate
         self._supplies = supplies
         for position, source in enumerate(supplies):
@@ -139,10 +149,24 @@ class MediaStream:
                     source.ring.close()
 
     def share(self, share_bytes: int) -> None:
-        """Hold at most so many bytes: a quarter in the rings, a quarter in the outlet, the rest in
-        segments that were fetched ahead."""
+        """Hold at most so many bytes, and less as long as the client has no use for more."""
         self.share_bytes = share_bytes
-        quarter = share_bytes // 4
+        self._divide()
+
+    def _learn(self, size: int, *, waited_s: float, took_s: float) -> None:
+        """Learn from a part: how long the client waited for it, and how long it took to take it."""
+        if waited_s > took_s:
+            self._depth_bytes = min(self._depth_bytes + 2 * size, self.share_bytes)
+        else:
+            self._depth_bytes = max(self._depth_bytes - 2 * size, SMALLEST_SHARE_BYTES)
+        if not 0.75 * self._divided_bytes <= self._depth_bytes <= 1.25 * self._divided_bytes:
+            self._divide()
+
+    def _divide(self) -> None:
+        """A quarter for the rings, a quarter for the outlet, the rest for segments that are fetched
+        ahead."""
+        self._divided_bytes = min(self._depth_bytes, self.share_bytes)
+        quarter = self._divided_bytes // 4
         self._outlet.capacity_bytes = quarter
         for source in self._supplies:
             source.share(quarter // len(self._supplies), 2 * quarter // len(self._supplies))
@@ -152,11 +176,16 @@ class MediaStream:
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while self._first:
             yield self._first.pop(0)
+        asked_s = time.monotonic()
         try:
             async for part in self._outlet:
+                got_s = time.monotonic()
                 if isinstance(part, Fragment):
                     self.media_s += part.duration_s
                 yield part.data
+                taken_s = time.monotonic()
+                self._learn(len(part.data), waited_s=got_s - asked_s, took_s=taken_s - got_s)
+                asked_s = taken_s
         except ProxyError as error:
             raise StreamAborted(error) from error
         if self._closing is not None:

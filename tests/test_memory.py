@@ -74,11 +74,11 @@ def test_tune_lets_threads_leave_nothing() -> None:
 
 async def test_ended_tidies_once_for_a_burst() -> None:
     """Many ends are followed by one collection, and the next burst waits for the pause."""
-    collections = 0
+    collections: list[int] = []
 
     def count(phase: str, told: dict[str, int]) -> None:
-        nonlocal collections
-        collections += phase == "start" and told["generation"] == 2
+        if phase == "start" and told["generation"] == 2:
+            collections.append(1)
 
     tidier = Tidier(settle_s=0.01, pause_s=3600)
     died = asyncio.Event()
@@ -90,12 +90,12 @@ async def test_ended_tidies_once_for_a_burst() -> None:
         assert not collections  # nothing of it is done where a stream ends
         async with asyncio.timeout(TIMEOUT_S):
             await died.wait()
-        assert collections == 1
+        assert len(collections) == 1
         tidier.ended()
         later = asyncio.Event()
         asyncio.get_running_loop().call_later(0.05, later.set)
         await later.wait()
-        assert collections == 1
+        assert len(collections) == 1
     finally:
         gc.callbacks.remove(count)
         tidier.close()
