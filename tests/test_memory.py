@@ -28,19 +28,19 @@ kept = []
 def rss_mib():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1024 / 1024
 
-def work():
+def work(together=lambda: None):
     blocks = []
     for _ in range(60):
         blocks.append(b"x" * 250_000)
         kept.append(b"y" * 600)
+    together()
 
 work()  # the first block that is freed is what glibc learns its thresholds from
 before = rss_mib()
 gate = threading.Barrier(8)
 
 def stream():
-    gate.wait()
-    work()
+    work(gate.wait)
 
 threads = [threading.Thread(target=stream) for _ in range(8)]
 for thread in threads: thread.start()
