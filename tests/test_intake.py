@@ -216,7 +216,7 @@ async def test_hole_at_the_start() -> None:
     desk.holes.leave_out(4.0)
     await desk.put(segment(1), cuts(make_clip())[0])
     ((about, _),) = desk.sections()
-    assert about == Section(discontinuity=True, hole_s=4.0)
+    assert about == Section(discontinuity=True, hole_s=4.0, explicit=True)
 
 
 async def test_map_in_front_of_each_section() -> None:

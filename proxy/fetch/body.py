@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Body", "Pace"]
 
-# What is let to gather in the socket for a reader that is in no hurry, and for how long at most.  50
+# What is let to gather in the socket for a reader in no hurry, and for how long at most.  50
 # streams at 4 Mbit/s, which come in pieces of 16 KiB: 13.0 → 9.9 ms of CPU per MB.
 BATCH_BYTES = 128 * 1024
 _BATCH_S = 0.3

@@ -38,7 +38,7 @@ from proxy.hls.model import Segment
 
 __all__ = ["Prefetcher", "Sink"]
 
-# Brought as it comes; behind it, in batches (`Body.read`).  A player that has begun has something to
+# Brought as it comes; behind it, in batches (`Body.read`): a player that has begun has something to
 # go on from by then.
 EAGER_BYTES = 1024 * 1024
 
