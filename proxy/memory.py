@@ -26,12 +26,12 @@ logger = logging.getLogger(__name__)
 # mallopt(3).  One arena: glibc makes up to eight for each core, one for each thread of a stream,
 # and what is free in one is of no use to the others.  The thresholds keep glibc from raising them
 # by itself, up to 32 MiB: then whatever libav and the fetches ask for comes from the heap, whose
-# end is pinned by any small thing that lives on.  A higher threshold is a trade: with
-# 264 KiB what is read from a socket at a time (256,000 bytes) comes from the heap, one stream at
-# full speed takes 390 ms instead of 440, and each of fifty slow ones 3.1 MB instead of 2.6.
+# end is pinned by any small thing that lives on.  Where they stand is a trade: with 128 KiB,
+# glibc's first value, each of fifty slow streams takes 2.6 MB instead of 3.1; but what is read from
+# a socket at a time (256,000 bytes) is mapped anew each time, and costs a tenth more CPU.
 _OPTIONS = {
     -8: 1,  # M_ARENA_MAX
-    -3: 128 * 1024,  # M_MMAP_THRESHOLD: glibc's first value
+    -3: 264 * 1024,  # M_MMAP_THRESHOLD
     -1: 512 * 1024,  # M_TRIM_THRESHOLD
 }
 _OVERRIDES = ("MALLOC_", "GLIBC_TUNABLES")  # of the operator, who knows better

@@ -14,7 +14,7 @@ import pytest
 from proxy.memory import Tidier
 from tests.support.client import TIMEOUT_S
 
-# Blocks of the size of what is read from a socket, from threads as many as streams would have, with
+# Blocks larger than the threshold from which they are mapped, from threads as many as streams would have, with
 # small things between them that live on.  Says how many MiB of RSS they leave.
 CHURN = """
 import sys, threading
@@ -31,7 +31,7 @@ def rss_mib():
 def work(together=lambda: None):
     blocks = []
     for _ in range(60):
-        blocks.append(b"x" * 250_000)
+        blocks.append(b"x" * 300_000)
         kept.append(b"y" * 600)
     together()
 

@@ -44,7 +44,7 @@ _OPTIONS = {
 # without durations, `analyzeduration` takes effect only after 30 pictures.  (In a clip of 4 Mbit/s
 # the first fragment comes after 284,256 bytes, where the first audio frame ends, not 447,628.)  The
 # header is looked for within as much, so it must be enough for that.
-_SHORT_PROBE_BYTES = 64 * 1024
+_SHORT_PROBE_BYTES = 8 * 1024
 
 # Codecs that libavformat may take for data of an unknown kind, by the name that the PMT gives them.
 # Leaving them out silently would be a shortened output.

@@ -32,7 +32,9 @@ _REGISTRATIONS = {
 }  # fmt: skip
 _DVB_DESCRIPTORS = {0x6A: "ac3", 0x7A: "eac3", 0x7B: "dts"}
 _DVB_EXTENSIONS = {0x0E: "dts", 0x15: "ac4", 0x21: "dts_uhd"}
-_METADATA = frozenset({0x15, 0x86})  # ID3, and SCTE 35 splice information
+# Those that libavformat believes; into all others (also AC-3 and DTS by ATSC's numbers) it looks.
+# AAC, H.264, HEVC, ID3 and SCTE 35 splice information.
+_EXPLICIT = frozenset({0x0F, 0x1B, 0x24, 0x15, 0x86})
 _LANGUAGE_DESCRIPTOR, _REGISTRATION_DESCRIPTOR, _EXTENSION_DESCRIPTOR = 0x0A, 0x05, 0x7F
 
 
@@ -54,7 +56,7 @@ class Program:
     @property
     def is_explicit(self) -> bool:
         """Whether it tells what all of its streams are, so that nobody has to look into them."""
-        return all(s.codec is not None or s.stream_type in _METADATA for s in self.streams)
+        return all(s.stream_type in _EXPLICIT for s in self.streams)
 
 
 def _descriptors(data: bytes) -> list[tuple[int, bytes]]:

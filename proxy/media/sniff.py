@@ -16,7 +16,7 @@ from proxy.media.section import Format
 # A transport stream may begin behind something else (an image that hides it, a cut packet), and an
 # ID3 tag may hold a cover.  libavformat looks for the next sync no further than this.
 SNIFF_BYTES = 64 * 1024
-EARLY_BYTES = 32 * 1024  # tables that come later than this may escape a demuxer in a hurry
+EARLY_BYTES = 4 * 1024  # tables that come later than this may escape a demuxer in a hurry
 
 # Sync bytes in a row that make a transport stream: chance finds four in one of 2**32 places.
 _SYNCS = 4

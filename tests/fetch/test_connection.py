@@ -19,9 +19,12 @@ HANG_S = 60.0  # whatever takes this long never ends
 
 @contextlib.asynccontextmanager
 async def server(answer: Answer) -> AsyncIterator[str]:
-    """Call `answer` for each request, with its number on its connection; closes nothing itself."""
+    """Call `answer` for each request, with its number on its connection; closes nothing itself
+    before the end."""
+    serving: list[asyncio.Task[None] | None] = []
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving.append(asyncio.current_task())
         number = 0
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while True:
@@ -35,6 +38,8 @@ async def server(answer: Answer) -> AsyncIterator[str]:
     async with listening:
         port = listening.sockets[0].getsockname()[1]
         yield f"http://127.0.0.1:{port}/a.ts"
+    if serving:
+        await asyncio.wait([task for task in serving if task is not None], timeout=HANG_S)
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

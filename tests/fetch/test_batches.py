@@ -1,0 +1,85 @@
+"""Reading without hurry: bytes gather in the socket, and none waits there for good."""
+
+import asyncio
+import sys
+
+import pytest
+
+from proxy.fetch import Fetcher
+from proxy.fetch.body import BATCH_BYTES, Body
+from tests.fetch.helpers import quick
+from tests.fetch.test_connection import server
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only done on Linux")
+
+GUARD_S = 10.0
+PIECE = bytes(1000)
+SIZE = 3 * BATCH_BYTES
+
+
+def head(size: int) -> bytes:
+    return b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size
+
+
+async def rest_of(body: Body) -> list[bytes]:
+    chunks = []
+    async with asyncio.timeout(GUARD_S):
+        while chunk := await body.read(hurry=False):
+            chunks.append(chunk)
+    return chunks
+
+
+async def test_read_unhurried() -> None:
+    """What comes in small pieces is read in few large ones, the end included."""
+
+    async def answer(writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(head(SIZE))
+        for _ in range(SIZE // len(PIECE)):
+            writer.write(PIECE)
+            await writer.drain()
+            await asyncio.sleep(0)
+        writer.write(bytes(SIZE % len(PIECE)))
+
+    async with server(answer) as url, Fetcher(quick()) as fetcher, fetcher.open(url) as body:
+        first = await body.read()
+        chunks = await rest_of(body)
+    assert len(first) + sum(map(len, chunks)) == SIZE
+    assert len(chunks) <= 4
+    assert min(map(len, chunks[:-1])) >= BATCH_BYTES
+
+
+async def test_read_unhurried_slow_origin() -> None:
+    """What has come is taken after a while, however little it is."""
+    go_on = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(head(SIZE) + PIECE)
+        await go_on.wait()
+        writer.write(PIECE)
+
+    async with server(answer) as url, Fetcher(quick()) as fetcher, fetcher.open(url) as body:
+        assert await body.read() == PIECE
+        waiting = asyncio.create_task(body.read(hurry=False))
+        await asyncio.sleep(0)
+        go_on.set()
+        async with asyncio.timeout(GUARD_S):
+            assert await waiting == PIECE
+
+
+async def test_read_unhurried_then_another_answer() -> None:
+    """A small answer on the same connection is seen at once: nothing gathers for it."""
+    numbers: list[int] = []
+
+    async def answer(writer: asyncio.StreamWriter, number: int) -> None:
+        numbers.append(number)
+        size = 188 if number else SIZE
+        writer.write(head(size) + bytes(size))
+        if number:
+            writer.close()
+
+    async with server(answer) as url, Fetcher(quick(read_timeout_s=GUARD_S)) as fetcher:
+        async with fetcher.open(url) as body:
+            assert sum(map(len, await rest_of(body))) == SIZE
+        async with asyncio.timeout(GUARD_S), fetcher.open(url) as body:
+            assert await body.read() == bytes(188)
+    assert numbers == [0, 1]
