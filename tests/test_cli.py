@@ -183,12 +183,13 @@ async def test_serve_refuses_a_bad_configuration(changes: dict[str, str], named:
 
 
 async def test_serve_on_a_port_that_is_taken() -> None:
-    """One line and exit code 1."""
+    """One line, which says what to do, and exit code 1."""
     async with Origin() as origin:
         command = ("proxy", "serve", "--port", str(origin.port))
         async with running(*command, environment=LOOPBACK) as run:
             assert await run.ended() == 1
     assert "in use" in run.said[-1]
+    assert "--port" in run.said[-1]
     assert not [line for line in run.said if "Traceback" in line]
 
 
