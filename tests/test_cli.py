@@ -384,7 +384,7 @@ async def test_save_keeps_what_came_of_a_stream_that_breaks(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (["http://127.0.0.1:9/a.m3u8"], 1, "forbidden"),
+        (["http://127.0.0.1:9/a.m3u8"], 1, "--allow-private-addresses"),
         (["http://127.0.0.1:9/a.m3u8", "--start", "5", "--end", "5"], 1, "`end`"),
         (["http://127.0.0.1:9/a.m3u8", PRIVATE], 1, "source_unavailable"),
         (["nonsense"], 1, "`url`"),
