@@ -41,7 +41,7 @@ EMBEDDING = """<!doctype html>
 """
 NEXT = (
     "This page plays what is on this machine. For other addresses end it, and start a server that\n"
-    "is told their hosts: docs/tutorial.md, \"Your own address\"."
+    'is told their hosts: docs/tutorial.md, "Your own address".'
 )
 
 
