@@ -25,7 +25,7 @@ from rich.text import Text
 
 from proxy import __version__, health, query, serving, wiring
 from proxy.config import EXIT_CONFIG, Config, ConfigError
-from proxy.errors import ProxyError, StreamAborted
+from proxy.errors import Forbidden, ProxyError, StreamAborted
 from proxy.guard import signing
 from proxy.routes import Routes
 from proxy.saving import Position, Target
@@ -70,7 +70,9 @@ def _friendly(command: Callable[_P, None]) -> Callable[_P, None]:
 
 def _told(error: ProxyError) -> str:
     reason = "" if str(error) in {"", error.detail} else f" ({error})"
-    return f"{error.code}: {error.detail}{reason}"
+    own = isinstance(error, Forbidden) and error.rule == "address"
+    remedy = " For sources of your own network: --allow-private-addresses" if own else ""
+    return f"{error.code}: {error.detail}{reason}{remedy}"
 
 
 def _source_options(command: Callable[_P, None]) -> Callable[_P, None]:

@@ -205,7 +205,11 @@ HEADERS: dict[str, Schema] = {
         "schema": {**_TEXT, "pattern": r"^\d+\.\d{3}$"},
     },
     "Content-Disposition": {"description": "With `filename`.", "schema": _TEXT},
-    "WWW-Authenticate": {"required": True, "schema": _TEXT},
+    "WWW-Authenticate": {
+        "description": "On 401: that the operator's token is wanted, as `Bearer`.",
+        "required": True,
+        "schema": _TEXT,
+    },
     "Retry-After": {
         "description": "Seconds after which trying again may help.",
         "schema": {**_TEXT, "pattern": r"^\d+$"},

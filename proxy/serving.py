@@ -137,6 +137,7 @@ def _bound(config: Config) -> tuple[socket.socket, ...]:
         return bind(host=where.host, port=where.port, unix_socket=where.unix_socket)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:  # passes: worth another start
-            raise
+            remedy = "" if where.unix_socket else "; end what listens there, or choose with --port"
+            raise OSError(error.errno, f"{error.strerror}{remedy}") from error
         keys = "server.unix_socket" if where.unix_socket else "server.host, server.port"
         raise ConfigError(f"{keys}: {error}") from error

@@ -183,12 +183,13 @@ async def test_serve_refuses_a_bad_configuration(changes: dict[str, str], named:
 
 
 async def test_serve_on_a_port_that_is_taken() -> None:
-    """One line and exit code 1."""
+    """One line, which says what to do, and exit code 1."""
     async with Origin() as origin:
         command = ("proxy", "serve", "--port", str(origin.port))
         async with running(*command, environment=LOOPBACK) as run:
             assert await run.ended() == 1
     assert "in use" in run.said[-1]
+    assert "--port" in run.said[-1]
     assert not [line for line in run.said if "Traceback" in line]
 
 
@@ -383,7 +384,7 @@ async def test_save_keeps_what_came_of_a_stream_that_breaks(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "code", "named"),
     [
-        (["http://127.0.0.1:9/a.m3u8"], 1, "forbidden"),
+        (["http://127.0.0.1:9/a.m3u8"], 1, "--allow-private-addresses"),
         (["http://127.0.0.1:9/a.m3u8", "--start", "5", "--end", "5"], 1, "`end`"),
         (["http://127.0.0.1:9/a.m3u8", PRIVATE], 1, "source_unavailable"),
         (["nonsense"], 1, "`url`"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import proxy
+from bench.readme import BEGIN, END
 from proxy.cli import main
 from tests.conftest import REPOSITORY
 from tests.support.clips import hls, make_clip
@@ -58,3 +59,9 @@ def test_keys_of_the_readme_exist() -> None:
     for section, key in re.findall(r"REMUXD_([A-Z]+)__([A-Z_]+)", TEXT):
         assert re.search(rf"^\[{section.lower()}\]", config, flags=re.MULTILINE)
         assert re.search(rf"^{key.lower()} = ", config, flags=re.MULTILINE)
+
+
+def test_readme_has_a_place_for_the_measurements() -> None:
+    """`make bench` finds its two markers, once each and in order."""
+    assert (TEXT.count(BEGIN), TEXT.count(END)) == (1, 1)
+    assert TEXT.index(BEGIN) < TEXT.index(END)

@@ -39,6 +39,10 @@ EMBEDDING = """<!doctype html>
 <h1>A page that embeds the clip</h1>
 <p>Its address may be given to the proxy in place of the playlist's.</p>
 """
+NEXT = (
+    "This page plays what is on this machine. For other addresses end it, and start a server that\n"
+    'is told their hosts: docs/tutorial.md, "Your own address".'
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +61,7 @@ async def demo(*, seconds: int = 30, port: int | None = None, once: bool = False
         once: return after the judgement; otherwise stay up until SIGINT or SIGTERM.
     """
     console = Console()
-    console.print(libav.versions(), style="dim", highlight=False)
+    console.print(libav.versions(), style="dim", highlight=False, soft_wrap=True)
     with console.status(f"encoding {seconds} s of H.264 and AAC in three variants ..."):
         began_s = time.monotonic()
         clip = await asyncio.to_thread(make, seconds)
@@ -163,9 +167,9 @@ def _addresses(origin: str, proxy: str, source: str, stream: str) -> str:
         "HLS": source,
         "page": f"{origin}/page.html",
         "MP4": stream,
-        "curl": f"curl -o demo.mp4 '{stream}'",
+        "curl": f"curl --fail -o demo.mp4 '{stream}'",
         "ffplay": f"ffplay '{stream}'",
         "HTML": f'<video src="{stream}" controls></video>',
     }
     lines = [f"  {name:7} {value}" for name, value in rows.items()]
-    return "\n".join(["", *lines, "", "Ctrl-C ends it."])
+    return "\n".join(["", *lines, "", NEXT, "", "Ctrl-C ends it."])

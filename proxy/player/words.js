@@ -16,7 +16,8 @@ export const WORDS = {
   ],
   forbidden: [
     "This source is not allowed here.",
-    "Its host belongs into upstream.allowed_hosts of this server, if it is to be played here.",
+    "If it is to be played here, its host belongs into upstream.allowed_hosts of this server; " +
+      "ports and private addresses have keys there, too. The server's log says which one it was.",
   ],
   not_found: ["There is nothing here.", "Check the address."],
   method_not_allowed: ["Only GET and HEAD are answered here.", "Reload the page."],
