@@ -14,8 +14,8 @@ import pytest
 from proxy.memory import Tidier
 from tests.support.client import TIMEOUT_S
 
-# Blocks larger than the threshold from which they are mapped, from threads as many as streams would have, with
-# small things between them that live on.  Says how many MiB of RSS they leave.
+# Blocks larger than the threshold from which they are mapped, from threads as many as streams would
+# have, with small things between them that live on.  Says how many MiB of RSS they leave.
 CHURN = """
 import sys, threading
 from pathlib import Path

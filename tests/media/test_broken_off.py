@@ -64,8 +64,16 @@ def whole_packets(data: bytes) -> list[ts.Packet]:
 def test_broken_off_cut_frame_is_what_is_left_out() -> None:
     """Without the mark, the cut picture would pass as whole: the test is able to fail."""
     clip = make_clip()
-    first = pieces(clip, 2.0)[0].data
-    cut = first[: len(first) // 2]
+    data = clip.data
+    # Within a picture: a packet of video behind one that began a PES packet.
+    packets = whole_packets(data)
+    mine = [n for n, packet in enumerate(packets) if packet.pid == clip.program.video_pid]
+    place = next(
+        later
+        for earlier, later in zip(mine, mine[1:], strict=False)
+        if later > len(packets) // 2 and packets[earlier].starts and not packets[later].starts
+    )
+    cut = data[: place * ts.PACKET_BYTES]
     with pytest.raises(AssertionError):
         assert_nothing_cut(attempt(cut), expect(clip.data))
     whole = remuxed(Script(cut, broken_off={0}))
