@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench import clip as clips
-from bench import cpu, mediaflow, memory, paced, report, scale, throughput, ttff, upstream
+from bench import cpu, mediaflow, memory, paced, report, scale, steps, throughput, ttff, upstream
 from bench.contenders import CONTENDERS, PIPES, REMUXD, everybody
 from bench.options import OUT, Options, finish
 from bench.processes import run
@@ -31,7 +31,7 @@ REPOSITORY = Path(__file__).parent.parent
 
 async def everything(options: Options, out: Path, *, quick: bool) -> None:
     """Ask all questions; those about many streams share their runs."""
-    for question in (upstream, ttff, throughput):
+    for question in (upstream, ttff, throughput, steps):
         began_s = time.monotonic()
         finish(await question.run(options), options, out, question.SHOWN)
         print(f"{time.monotonic() - began_s:.0f} s")

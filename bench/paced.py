@@ -33,7 +33,7 @@ from bench.load import Load
 from bench.processes import Origin, Serving, origin, serving
 from bench.results import Failure, Result, median
 
-__all__ = ["PACES", "Collected", "Paced", "case", "collect", "pacing_origin", "run_once"]
+__all__ = ["PACES", "Collected", "Paced", "case", "collect", "pacing_origin", "run_once", "sources"]
 
 PACES = ("origin", "client")
 BEGUN_S = 60.0
@@ -139,7 +139,7 @@ async def run_once(
         await asyncio.sleep(IDLE_S)
         idle, idle_cpu_s = tree.memory(server.pid), tree.cpu_s(server.pid)
         client_rate = clips.load(folder).bytes_per_s if pace == "client" else 0.0
-        load = Load(server, _sources(source, streams, pace), bytes_per_s=client_rate)
+        load = Load(server, sources(source, streams, pace), bytes_per_s=client_rate)
         with load:
             window_at_s = time.monotonic() + seconds - window_s
             await _until_begun(load)
@@ -169,7 +169,8 @@ async def run_once(
         )
 
 
-def _sources(source: Origin, streams: int, pace: str) -> list[str]:
+def sources(source: Origin, streams: int, pace: str) -> list[str]:
+    """Return the addresses of so many streams at a pace."""
     # A name of its own for each: they share nothing at the origin.
     where = "s" if pace == "origin" else "fast"
     run = next(_RUNS)

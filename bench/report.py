@@ -25,7 +25,7 @@ from bench.ttff import CURL, LIMIT
 
 __all__ = ["write"]
 
-QUESTIONS = ("ttff", "memory", "cpu", "throughput", "scale", "upstream")
+QUESTIONS = ("ttff", "memory", "cpu", "throughput", "scale", "upstream", "steps")
 TITLES = {
     "ttff": "Time to the first byte and the first fragment",
     "memory": "Memory",
@@ -33,6 +33,7 @@ TITLES = {
     "throughput": "Throughput",
     "scale": "How many streams",
     "upstream": "What it costs the origin",
+    "steps": "Where the CPU goes",
 }
 LENGTHS_S = (10, 30, 120, 600)
 COLUMNS: Mapping[str, Mapping[str, str]] = {
@@ -74,6 +75,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "delivered_ratio": "bytes delivered / played",
         "mp4": "MP4",
     },
+    "steps": {"cpu_ms_per_mb": "CPU, ms/MB"},
 }
 
 

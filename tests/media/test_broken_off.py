@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -70,7 +71,7 @@ def test_broken_off_cut_frame_is_what_is_left_out() -> None:
     mine = [n for n, packet in enumerate(packets) if packet.pid == clip.program.video_pid]
     place = next(
         later
-        for earlier, later in zip(mine, mine[1:], strict=False)
+        for earlier, later in itertools.pairwise(mine)
         if later > len(packets) // 2 and packets[earlier].starts and not packets[later].starts
     )
     cut = data[: place * ts.PACKET_BYTES]
