@@ -187,7 +187,7 @@ class Record:
                 outcome=self._outcome,
                 status=self._status,
                 elapsed_s=self._elapsed_s,
-                told=error.detail if error is not None else "",
+                told=error.detail if error is not None and error.detail != error.public else "",
                 upstream_status=error.upstream_status if error is not None else None,
                 rule=error.rule if isinstance(error, Forbidden) else "",
             )

@@ -16,7 +16,9 @@ __all__ = [
     "COMPLETE",
     "HEAD",
     "INSPECTED",
+    "LATER",
     "SHUTDOWN",
+    "SKIP_GAPS",
     "VERDICTS",
     "WORKER_DIED",
     "Layer",
@@ -46,7 +48,8 @@ class Verdict:
     actions: tuple[str, ...] = ()
 
 
-_LATER = "Try again in a while."
+LATER = "Try again in a while."  # of no use where a retry would meet the same
+SKIP_GAPS = "Ask for `on_gap=skip` to go on without what cannot be had."  # of segments alone
 _ASK_SOURCE = "Ask whoever runs the source; other players will have the same trouble with it."
 _TRY_ADDRESS = "Open the address of the source with another player to see whether it is there."
 _REPORT = "Operator: look for the log line with the id of this stream, and report what it says."
@@ -169,16 +172,16 @@ VERDICTS: dict[str, Verdict] = {
         "origin",
         "The source could not be read.",
         _PERHAPS,
-        (_LATER, _TRY_ADDRESS, "Ask for `on_gap=skip` to go on without what cannot be had."),
+        (LATER, _TRY_ADDRESS, SKIP_GAPS),
     ),
     "source_timeout": Verdict(
         "origin",
         "The source took too long, or stands still.",
         _PERHAPS,
-        (_LATER, _TRY_ADDRESS, "Ask for a lower quality if the way to it is slow."),
+        (LATER, _TRY_ADDRESS, "Ask for a lower quality if the way to it is slow."),
     ),
     "headers_timeout": Verdict(
-        "origin", "The source took too long to begin its answer.", _PERHAPS, (_LATER, _TRY_ADDRESS)
+        "origin", "The source took too long to begin its answer.", _PERHAPS, (LATER, _TRY_ADDRESS)
     ),
     "too_many_redirects": Verdict(
         "origin",
@@ -212,7 +215,7 @@ VERDICTS: dict[str, Verdict] = {
         "The key that opens the source could not be had.",
         _PERHAPS,
         (
-            _LATER,
+            LATER,
             "Operator: if the host of the keys wants credentials, set upstream.headers.",
         ),
     ),
@@ -266,7 +269,7 @@ VERDICTS: dict[str, Verdict] = {
         "origin",
         "The video of the page is a plain MP4, which needs no proxy.",
         _NEVER,
-        ("Fetch the file directly; the answer names it.",),
+        ("Fetch the file directly: it is `file` in the answer, and in what /inspect tells.",),
     ),
     "page_refused": Verdict(
         "origin",
