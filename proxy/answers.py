@@ -12,7 +12,7 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 
-from proxy.errors import InvalidRequest, MethodNotAllowed, ProxyError, Unauthorized
+from proxy.errors import InvalidRequest, MethodNotAllowed, PlainMp4, ProxyError, Unauthorized
 from proxy.guard import bearer
 from proxy.message import Headers, Request, Response
 from proxy.verdicts import HEAD
@@ -71,8 +71,8 @@ def as_json(
 def problem(error: ProxyError, stream_id: str) -> Response:
     """Return the answer that tells `error`, as of RFC 9457.
 
-    `code` and `stream` are extension members.  The type is about:blank, since `code` tells kinds
-    apart, and so `title` is the phrase of the status (section 4.2.1).
+    `code`, `stream` and `file` are extension members.  The type is about:blank, since `code` tells
+    kinds apart, and so `title` is the phrase of the status (section 4.2.1).
     """
     document = {
         "type": "about:blank",
@@ -82,13 +82,13 @@ def problem(error: ProxyError, stream_id: str) -> Response:
         "code": error.code,
         "stream": stream_id,
     }
+    if isinstance(error, PlainMp4):
+        document["file"] = error.file
     response = as_json(document, status=error.status, kind="problem+json")
     if error.retry_after_s is not None:
         response = with_headers(response, ("Retry-After", str(error.retry_after_s)))
-    if isinstance(error, MethodNotAllowed):
-        response = with_headers(
-            response, ("Allow", ", ".join(error.allow))
-        )  # RFC 9110, section 15.5.6
+    if isinstance(error, MethodNotAllowed):  # RFC 9110, section 15.5.6
+        response = with_headers(response, ("Allow", ", ".join(error.allow)))
     if isinstance(error, Unauthorized):
         response = with_headers(response, ("WWW-Authenticate", bearer.CHALLENGE))
     return response
