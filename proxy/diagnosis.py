@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from proxy.events import Ended, Entry, OriginStalled, SegmentDone, SegmentFailed
-from proxy.verdicts import LATER, SKIP_GAPS, VERDICTS, Layer
+from proxy.verdicts import LATER, SEE_UPSTREAM, SIGN_ANEW, SKIP_GAPS, VERDICTS, Layer
 
 __all__ = ["Evidence", "RootCause", "diagnose"]
 
 _MOST_EVIDENCE = 8
+_OF_LINKS = frozenset({"signature", "expired"})  # rules of the guard that are about a link
 
 # Answers that may be others in a while: RFC 9110 (408, 429, 5xx) and RFC 8470 (425).
 _PASSING = frozenset({408, 425, 429})
@@ -65,6 +66,10 @@ def diagnose(outcome: str, entries: Sequence[Entry], *, skipped: int = 0) -> Roo
         useless.add(SKIP_GAPS)
         if status is not None:
             words.append(f"It answered with HTTP status {status}.")
+    if outcome == "forbidden" and end is not None:  # which of the two the answer says, too
+        of_link = end.rule in _OF_LINKS
+        useless.add(SEE_UPSTREAM if of_link else SIGN_ANEW)
+        words = ["The link is not good." if of_link else "The proxy may not fetch this source."]
     if end is not None and end.told:
         words.append(end.told)
     if status is not None and 400 <= status < 500 and status not in _PASSING:

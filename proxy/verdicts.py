@@ -17,7 +17,9 @@ __all__ = [
     "HEAD",
     "INSPECTED",
     "LATER",
+    "SEE_UPSTREAM",
     "SHUTDOWN",
+    "SIGN_ANEW",
     "SKIP_GAPS",
     "VERDICTS",
     "WORKER_DIED",
@@ -53,6 +55,8 @@ SKIP_GAPS = "Ask for `on_gap=skip` to go on without what cannot be had."  # of s
 _ASK_SOURCE = "Ask whoever runs the source; other players will have the same trouble with it."
 _TRY_ADDRESS = "Open the address of the source with another player to see whether it is there."
 _REPORT = "Operator: look for the log line with the id of this stream, and report what it says."
+SIGN_ANEW = "Ask for a link that is signed anew."  # of links alone
+SEE_UPSTREAM = "Operator: see whether section `upstream` is meant to keep this source out."
 _OTHER_SOURCE = "Choose another source, or have this one packaged again."
 
 
@@ -113,10 +117,7 @@ VERDICTS: dict[str, Verdict] = {
         "proxy",
         "The proxy may not fetch this, or the link is not signed as it must be.",
         _NEVER,
-        (
-            "Ask for a link that is signed anew, where links are signed.",
-            "Operator: see whether section `upstream` is meant to keep this source out.",
-        ),
+        (SIGN_ANEW, SEE_UPSTREAM),
     ),
     "not_found": Verdict(
         "client", "There is nothing at this path.", _NEVER, ("Correct the path.",)

@@ -18,7 +18,7 @@ from proxy.events import (
     SegmentFailed,
     SegmentRetried,
 )
-from proxy.verdicts import CALM, LATER, SKIP_GAPS, VERDICTS, WORKER_DIED
+from proxy.verdicts import CALM, LATER, SEE_UPSTREAM, SIGN_ANEW, SKIP_GAPS, VERDICTS, WORKER_DIED
 from tests.support.client import ask, stream_target
 from tests.support.clips import make_clip
 from tests.support.origin import Fault, Origin, Replace, Status, Truncate, unused_port
@@ -161,6 +161,28 @@ async def test_root_cause_of_a_playlist_that_is_refused() -> None:
     cause = state["root_cause"]
     assert cause["summary"] == "The source could not be read. It answered with HTTP status 403."
     assert not cause["retryable"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "action"),
+    [("host", "may not fetch", SEE_UPSTREAM), ("expired", "The link", SIGN_ANEW)],
+)
+def test_diagnose_tells_a_link_from_a_source(rule: str, words: str, action: str) -> None:
+    """Who may not fetch a source is not told to have the link signed."""
+    ended = Ended(outcome="forbidden", status=403, elapsed_s=0.1, rule=rule)
+    cause = diagnose("forbidden", [Entry(0.0, ended)])
+    assert words in cause.summary
+    assert cause.actions == (action,)
+
+
+async def test_root_cause_says_nothing_twice() -> None:
+    """What the answer says beyond its code is added; what its code says is not repeated."""
+    async with Origin() as origin, real_app() as served, over_aiohttp(served) as address:
+        reply = await ask(address, stream_target(origin.add("/media.m3u8", "")))
+        state = (await ask(address, f"/streams/{reply.header('x-stream-id')}")).json()
+    assert state["root_cause"]["summary"] == (
+        "A playlist of the source is malformed or empty. It is empty."
+    )
 
 
 @pytest.mark.parametrize(

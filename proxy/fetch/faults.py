@@ -203,6 +203,8 @@ def _told(error: Exception) -> str | None:
         return "No connection to the source could be made."
     if isinstance(error, aiohttp.ClientPayloadError):
         return "The answer of the source is shorter than announced, or malformed."
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+        return "The source does not answer as HTTP has it."
     if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
         return "The source closed the connection."
     return None
