@@ -7,6 +7,8 @@ import { words } from "./words.js";
 
 const CAUSE_TRIES = 8; // the server needs a moment to find out why a stream broke
 const CAUSE_EVERY_MS = 150;
+const SKIPS = /`on_(gap|splice)=skip`/; // advice of the API that the page has a tick for
+const HERE = " Here that is the tick at “Leave out what cannot be had”.";
 
 function part(name) {
   return document.querySelector(`#problem [data-of="${name}"]`);
@@ -23,7 +25,8 @@ export function showProblem(problem, at, ended = null) {
   part("detail").replaceChildren(...marked(problem.detail === title ? "" : problem.detail));
   if (problem.file) part("detail").append(" ", linked(problem.file));
   const actions = cause?.actions?.length ? cause.actions : [remedy || advice];
-  part("actions").replaceChildren(...actions.filter(Boolean).map((one) => element("li", one)));
+  const told = actions.filter(Boolean).map((one) => (SKIPS.test(one) ? one + HERE : one));
+  part("actions").replaceChildren(...told.map((one) => element("li", one)));
   for (const item of part("actions").children) item.replaceChildren(...marked(item.textContent));
   const evidence = cause?.evidence ?? [];
   part("evidence").replaceChildren(...evidence.map(showEvidence));

@@ -120,6 +120,7 @@ async def test_what_cannot_be_had_is_left_out_where_that_is_wished(browser: Brow
         on.origin.fault("/segment2.ts", Status(404))
         async with on.page(on.link()) as page:
             await page.until("shown('problem') && shown('source')")
+            await page.until("text('problem').includes('the tick at')")
             assert "on_gap" not in await page.ask("document.getElementById('lines').textContent")
             await page.tab.get_by_label("Leave out what cannot be had").check()
             await page.until("video.ended && !shown('problem')")
