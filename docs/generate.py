@@ -48,9 +48,9 @@ Until the first fragment of a stream is in hand a failure is a status with an
 ```
 
 `code` is for programs and does not change.  `detail` is the text below, or one that says more
-(which parameter, which line, which codec); it holds no address, but for that of the file of
-`plain_file`, without its query.  `stream` is the X-Stream-Id,
-which the log has too.  503 and 429 carry Retry-After where waiting helps.
+(which parameter, which line, which codec); it never holds an address.  `stream` is the X-Stream-Id,
+which the log has too.  `plain_file` has a member `file`: the address of the MP4, without its query.
+503 and 429 carry Retry-After where waiting helps.
 
 Behind the first byte there is no status any more: the connection is cut, and the log line of the
 stream has the code as its `outcome`.  The outcomes `complete`, `client_gone`, `client_idle`,

@@ -25,8 +25,13 @@ The rooms:
                 playlists), clip (where to begin and end), stream (one that runs), supply (one
                 playlist on its way into a ring), follow (segments as they come), intake (what each
                 one is), forgiving (on_gap=skip) and inspection
-    app         our own Request and Response; with it query (parameters), admission (who may start a
-                stream now) and delivery (a stream on its way to one client, and its log line)
+    app         who answers what; with it message (our own Request and Response), answers (all that
+                are no streams), query (parameters), routes (the owner's paths), admission (who may
+                start a stream now), delivery (a stream on its way to one client, and its log line),
+                register (those that run or have ended), enquiries (what may be asked about them),
+                feed (their events), tracing, openapi and schemas
+    events      what happens to a stream; with it diagnosis and verdicts (why it ended) and metrics
+    player      the page at /
     state       who is running streams: in this process, or in all workers together
     faces       translate app to aiohttp (server, address) and to ASGI 3 (asgi)
     serving, workers    one process that serves, or several of them under gunicorn's arbiter

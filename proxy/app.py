@@ -1,4 +1,4 @@
-"""Requests in, responses out, in a few small types of our own: what both faces translate to.
+"""Requests in, responses out (`message`): what both faces translate to.
 
 `App.handle` is the whole of it.  It raises nothing for what a request does wrong: every
 `ProxyError` becomes an RFC 9457 problem with the error's status.  Nothing is promised before the
@@ -15,21 +15,20 @@ Runs on the event loop.  Knows neither aiohttp nor ASGI nor the configuration.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
 
-from proxy import admission, openapi, player, query, register, tracing
+from proxy import admission, answers, openapi, player, query, register, tracing
 from proxy.admission import LOCAL, Admission
+from proxy.answers import malformed
 from proxy.delivery import Delivery, Record, Stream
+from proxy.enquiries import Enquiries
 from proxy.errors import (
     Forbidden,
     HttpVersionUnsupported,
@@ -40,19 +39,19 @@ from proxy.errors import (
     Overloaded,
     ProxyError,
     Stopped,
-    Unauthorized,
 )
 from proxy.events import Trail
 from proxy.feed import Feed
-from proxy.guard import bearer, signing
+from proxy.guard import signing
 from proxy.guard.redaction import redact
+from proxy.message import Headers, Request, Response
 from proxy.metrics import Metrics
 from proxy.pipeline import StreamRequest
 from proxy.register import Register
 from proxy.routes import Match, Route, Routes
 from proxy.state.census import Census
 from proxy.state.commons import Boards
-from proxy.verdicts import CLIENT_IDLE, HEAD, INSPECTED, SHUTDOWN
+from proxy.verdicts import CLIENT_IDLE, INSPECTED, SHUTDOWN
 
 __all__ = [
     "CLIENT_IDLE",
@@ -72,19 +71,11 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-Headers = tuple[tuple[str, str], ...]
 
 METHODS = ("GET", "HEAD")
-READ_AND_DELETE = (*METHODS, "DELETE")
-EXPOSED = (
-    "X-Stream-Id, X-Start-Time, X-Content-Duration, Server-Timing, Retry-After, Content-Disposition"
-)
-PREFLIGHT_MAX_AGE_S = 7200  # Chromium keeps no preflight for longer
+DELETABLE = (*METHODS, "DELETE")
 NO_RELAY = "This server opens its own paths only, and no address of yours."
 RETRY_DRAINING_S = 5  # time for a load balancer to have noticed
-FEEDS = 200  # clients that watch a stream, at a time and for each process: a socket and a task each
-
-_ONE_STREAM = re.compile(r"/streams/([0-9a-f]{32})(/events)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,33 +91,6 @@ class Settings:
     routes: tuple[Route, ...] = ()  # paths of the owner's, besides our own
     relay: bool = True  # whether /stream and /inspect open what a client names
     via: str = ""  # what our own requests carry in Via: one that comes with it has come back to us
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One request, whatever server it came through."""
-
-    method: str
-    path: str  # percent-decoded
-    query_string: str = field(
-        repr=False
-    )  # raw, without the question mark; surrogates for non-UTF-8
-    headers: Headers = field(repr=False)  # names in lower case
-    peer: str  # address of the other end of the connection; `admission.LOCAL` for a unix socket
-    base: str = ""  # the start of `path` that is not ours (base path, ASGI root_path)
-    port: int | None = None  # of ours, at which it came in; None: a unix socket
-    abortable: bool = True  # whether the face can show this client a cut as a cut
-
-    def header(self, name: str) -> str:
-        """Return the values of `name` (lower case), joined by commas; empty where there is none."""
-        return ", ".join(value for key, value in self.headers if key == name)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
-    status: int
-    headers: Headers
-    body: bytes | Delivery | Feed = b""
 
 
 class Opener(Protocol):
@@ -168,12 +132,14 @@ class App:
         self._signatures = signing.Signatures(self.settings.signing)
         self.register = Register(self.settings.register, boards)
         self._metrics = metrics if metrics is not None else Metrics()
-        self._feeds = 0
+        self._enquiries = Enquiries(
+            self.register, self._metrics, operator_token=self.settings.operator_token
+        )
         self._configured = Routes(self.settings.routes)
         self._own: dict[str, Handler] = {
             "/stream": self._stream,
             "/inspect": self._inspect,
-            "/streams": self._all_streams,
+            "/streams": self._enquiries.everything,
             "/healthz": self._health,
             "/readyz": self._ready,
             openapi.PATH: self._describe,
@@ -186,6 +152,11 @@ class App:
     def active(self) -> int:
         """How many streams are running or being opened in this process."""
         return self._admission.active
+
+    @property
+    def watchers(self) -> int:
+        """How many clients are being told what becomes of a stream."""
+        return self._enquiries.watchers
 
     @property
     def draining(self) -> bool:
@@ -205,25 +176,28 @@ class App:
 
     async def handle(self, request: Request) -> Response:
         """Answer one request; raises nothing but `CancelledError` (the client left meanwhile)."""
-        stream_id = self._asked_for(request) or _new_id()
+        asked = self._enquiries.about(_local_path(request))
+        stream_id = asked[0] if asked else answers.new_id()
         if self._on_port is not None and request.port is not None:
             self._on_port(request.port)
         try:
             response = await self._answer(request, stream_id)
         except ProxyError as error:
             logger.info("refused %s %s: %d %s", stream_id, request.path, error.status, error)
-            response = _problem(error, stream_id)
+            response = answers.problem(error, stream_id)
         except Exception:
             logger.exception("a request failed in a way nobody foresaw")
-            response = _problem(ProxyError(), stream_id)
-        response = _with_missing(response, *_common(stream_id))
-        response = _with(response, *_cors(request, self.settings.cors_origins))
-        return await _without_body(response) if request.method == "HEAD" else response
+            response = answers.problem(ProxyError(), stream_id)
+        response = answers.with_missing(response, *answers.common(stream_id))
+        response = answers.with_headers(
+            response, *answers.cors(request, self.settings.cors_origins)
+        )
+        return await answers.without_body(response) if request.method == "HEAD" else response
 
     async def _answer(self, request: Request, stream_id: str) -> Response:
         handler, methods = self._route(request)
         if request.method == "OPTIONS" and self.settings.cors_origins:
-            return _preflight(methods)
+            return answers.preflight(methods)
         if request.method not in methods:
             raise MethodNotAllowed(
                 detail=f"Only {', '.join(methods)} are answered here.", allow=methods
@@ -237,9 +211,11 @@ class App:
         path = _local_path(request)
         if path in self._own:
             return self._own[path], METHODS
-        match = _ONE_STREAM.fullmatch(path)
-        if match is not None:
-            return (self._events, METHODS) if match[2] else (self._one_stream, READ_AND_DELETE)
+        asked = self._enquiries.about(path)
+        if asked is not None:
+            return (
+                (self._enquiries.events, METHODS) if asked[1] else (self._enquiries.one, DELETABLE)
+            )
         routed = self._configured.find(path)
         if routed is None:
             raise NotFound
@@ -261,7 +237,7 @@ class App:
             ("Content-Type", f'video/mp4; codecs="{stream.codecs}"'),
             ("Accept-Ranges", "none"),
             ("X-Accel-Buffering", "no"),  # nginx would buffer to disk
-            ("Server-Timing", _server_timing(*stream.timings, ("total", ttfb_s))),
+            ("Server-Timing", answers.server_timing(*stream.timings, ("total", ttfb_s))),
         ]
         if stream.duration_s is not None:
             headers.append(("X-Content-Duration", f"{stream.duration_s:.3f}"))
@@ -294,7 +270,7 @@ class App:
             return report
         record.end(INSPECTED, status=HTTPStatus.OK)
         record.close()
-        return _json(report)
+        return answers.as_json(report)
 
     def _begin(self, request: Request, stream_id: str) -> Record:
         """Open the account of a request for a stream, whatever will come of it."""
@@ -336,59 +312,10 @@ class App:
         )
         return routed.wish(request.query_string)
 
-    # -- the state of streams ----------------------------------------------------------------------
-
-    async def _all_streams(self, request: Request, _stream_id: str) -> Response:
-        self._check_operator(request)
-        return _json({"streams": self.register.all()})
-
-    async def _one_stream(self, request: Request, stream_id: str) -> Response:
-        if request.method == "DELETE":
-            self._check_operator(request)
-            if not await self.register.stop(stream_id):
-                raise NotFound
-            return Response(status=HTTPStatus.NO_CONTENT, headers=())
-        return _json(self._state(stream_id))
-
-    async def _events(self, _request: Request, stream_id: str) -> Response:
-        state = self._state(stream_id)
-        if self._feeds >= FEEDS:
-            raise Overloaded(f"{FEEDS} clients watch streams")
-        self._feeds += 1
-        headers = (
-            ("Content-Type", "text/event-stream"),
-            ("X-Accel-Buffering", "no"),  # nginx would wait for more
-        )
-        feed = Feed(stream_id, state, self.register, on_close=self._feed_closed)
-        return Response(status=HTTPStatus.OK, headers=headers, body=feed)
-
-    def _feed_closed(self) -> None:
-        self._feeds -= 1
-
-    def _state(self, stream_id: str) -> dict[str, Any]:
-        state = self.register.find(stream_id)
-        if state is None:
-            raise NotFound
-        return state
-
-    def _asked_for(self, request: Request) -> str | None:
-        """Return the id of the stream that a request asks about."""
-        match = _ONE_STREAM.fullmatch(_local_path(request))
-        return match[1] if match else None
-
-    def _check_operator(self, request: Request) -> None:
-        if not self.settings.operator_token:
-            raise NotFound
-        try:
-            bearer.check(self.settings.operator_token, request.header("authorization"))
-        except Unauthorized:
-            self._metrics.refused("operator_token")
-            raise
-
     # -- the server --------------------------------------------------------------------------------
 
     async def _health(self, _request: Request, _stream_id: str) -> Response:
-        return _json({"status": "ok", "streams": self._admission.total})
+        return answers.as_json({"status": "ok", "streams": self._admission.total})
 
     async def _figures(self, _request: Request, _stream_id: str) -> Response:
         self.look()
@@ -399,11 +326,11 @@ class App:
     async def _ready(self, _request: Request, _stream_id: str) -> Response:
         if self.draining:
             raise Overloaded("draining", retry_after_s=RETRY_DRAINING_S)
-        return _json({"status": "ready", "streams": self._admission.total})
+        return answers.as_json({"status": "ready", "streams": self._admission.total})
 
     async def _describe(self, request: Request, _stream_id: str) -> Response:
         settings = self.settings
-        return _json(
+        return answers.as_json(
             openapi.document(
                 base=request.base,
                 paths=self._own,
@@ -429,38 +356,9 @@ class App:
         return Response(status=HTTPStatus.PERMANENT_REDIRECT, headers=headers)
 
 
-def malformed() -> Response:
-    """Return the answer to what never became a request."""
-    stream_id = _new_id()
-    error = InvalidRequest(detail="This is no well-formed HTTP request.")
-    return _with(_problem(error, stream_id), *_common(stream_id))
-
-
-def _new_id() -> str:
-    """Return 128 random bits as hex: whoever holds the id of a stream may ask about it."""
-    return secrets.token_hex(16)
-
-
 def _local_path(request: Request) -> str:
     """Return what of the path is ours to know; "*", which is no path, for what is beside `base`."""
     return request.path.removeprefix(request.base) if request.path.startswith(request.base) else "*"
-
-
-def _common(stream_id: str) -> Headers:
-    return (
-        ("Cache-Control", "no-store"),
-        ("X-Content-Type-Options", "nosniff"),
-        ("X-Stream-Id", stream_id),
-    )
-
-
-def _with(response: Response, *headers: tuple[str, str]) -> Response:
-    return replace(response, headers=(*response.headers, *headers))
-
-
-def _with_missing(response: Response, *headers: tuple[str, str]) -> Response:
-    told = {name for name, _ in response.headers}
-    return _with(response, *(header for header in headers if header[0] not in told))
 
 
 async def _attempt(record: Record, work: Awaitable[_T]) -> _T | Response:
@@ -476,80 +374,8 @@ async def _attempt(record: Record, work: Awaitable[_T]) -> _T | Response:
         record.close()
         if record.stopped and (task := asyncio.current_task()) is not None:
             task.uncancel()  # it was the operator, and the client is to be told
-            return _problem(Stopped(), record.id)
+            return answers.problem(Stopped(), record.id)
         raise  # cancelled: the client left
     record.fail(failure)
     record.close()
-    return _problem(failure, record.id)
-
-
-async def _without_body(response: Response) -> Response:
-    """Turn the answer to a GET into that to a HEAD; leaves nothing running."""
-    if not isinstance(response.body, bytes):
-        response.body.give_up(HEAD)
-        await response.body.aclose()
-    return replace(response, body=b"")
-
-
-def _json(
-    document: Mapping[str, Any], *, status: int = HTTPStatus.OK, kind: str = "json"
-) -> Response:
-    body = json.dumps(document, ensure_ascii=False, indent=2).encode() + b"\n"
-    headers = (("Content-Type", f"application/{kind}"), ("Content-Length", str(len(body))))
-    return Response(status=status, headers=headers, body=body)
-
-
-def _problem(error: ProxyError, stream_id: str) -> Response:
-    """Return the answer that tells `error`, as of RFC 9457.
-
-    `code` and `stream` are extension members.  The type is about:blank, since `code` tells kinds
-    apart, and so `title` is the phrase of the status (section 4.2.1).
-    """
-    document = {
-        "type": "about:blank",
-        "title": HTTPStatus(error.status).phrase,
-        "status": error.status,
-        "detail": error.detail,
-        "code": error.code,
-        "stream": stream_id,
-    }
-    response = _json(document, status=error.status, kind="problem+json")
-    if error.retry_after_s is not None:
-        response = _with(response, ("Retry-After", str(error.retry_after_s)))
-    if isinstance(error, MethodNotAllowed):
-        response = _with(response, ("Allow", ", ".join(error.allow)))  # RFC 9110, section 15.5.6
-    if isinstance(error, Unauthorized):
-        response = _with(response, ("WWW-Authenticate", bearer.CHALLENGE))
-    return response
-
-
-def _server_timing(*timings: tuple[str, float]) -> str:
-    return ", ".join(f"{name};dur={seconds * 1000:.1f}" for name, seconds in timings)
-
-
-def _cors(request: Request, allowed: tuple[str, ...]) -> Headers:
-    if not allowed:
-        return ()
-    origin = request.header("origin")
-    vary: Headers = (("Vary", "Origin"),)
-    if "*" in allowed:
-        origin, vary = "*", ()
-    elif origin not in allowed:
-        return vary
-    return (
-        ("Access-Control-Allow-Origin", origin),
-        ("Access-Control-Expose-Headers", EXPOSED),
-        ("Timing-Allow-Origin", origin),  # or Server-Timing stays hidden from scripts
-        *vary,
-    )
-
-
-def _preflight(methods: tuple[str, ...]) -> Response:
-    # No credentials are involved, so that `*` is any header but Authorization, which must be named
-    # (Fetch, section 4.9): the operator's token is sent in it.
-    headers = (
-        ("Access-Control-Allow-Methods", ", ".join(methods)),
-        ("Access-Control-Allow-Headers", "*, Authorization"),
-        ("Access-Control-Max-Age", str(PREFLIGHT_MAX_AGE_S)),
-    )
-    return Response(status=HTTPStatus.NO_CONTENT, headers=headers)
+    return answers.problem(failure, record.id)

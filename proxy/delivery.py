@@ -187,7 +187,7 @@ class Record:
                 outcome=self._outcome,
                 status=self._status,
                 elapsed_s=self._elapsed_s,
-                told=error.detail if error is not None else "",
+                told=_beyond_its_code(error) if error is not None else "",
                 upstream_status=error.upstream_status if error is not None else None,
                 rule=error.rule if isinstance(error, Forbidden) else "",
             )
@@ -286,6 +286,12 @@ class Record:
             "left_out": dict(left_out),
             "root_cause": asdict(self._cause) if self._cause is not None else None,
         }
+
+
+def _beyond_its_code(error: ProxyError) -> str:
+    """What an error tells the client that its code does not: a sentence, or nothing."""
+    more = error.detail.removeprefix(error.public.removesuffix(".")).lstrip(".: ")
+    return more[:1].upper() + more[1:]
 
 
 def _rfc3339(time_s: float) -> str:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from proxy.events import Ended, Entry, OriginStalled, SegmentDone, SegmentFailed
-from proxy.verdicts import VERDICTS, Layer
+from proxy.verdicts import LATER, SEE_UPSTREAM, SIGN_ANEW, SKIP_GAPS, VERDICTS, Layer
 
 __all__ = ["Evidence", "RootCause", "diagnose"]
 
 _MOST_EVIDENCE = 8
+_OF_LINKS = frozenset({"signature", "expired"})  # rules of the guard that are about a link
 
 # Answers that may be others in a while: RFC 9110 (408, 429, 5xx) and RFC 8470 (425).
 _PASSING = frozenset({408, 425, 429})
@@ -57,15 +58,26 @@ def diagnose(outcome: str, entries: Sequence[Entry], *, skipped: int = 0) -> Roo
     failed = next((event for event in reversed(events) if isinstance(event, SegmentFailed)), None)
     layer, words, retryable = verdict.layer, [verdict.summary], verdict.retryable
     status = end.upstream_status if end is not None else None
+    useless = set()
     if failed is not None and failed.code == outcome:
         status = failed.upstream_status
         words.append(f"It was {_failure(failed)}.")
-    elif status is not None:
-        words.append(f"It answered with HTTP status {status}.")
+    else:
+        useless.add(SKIP_GAPS)
+        if status is not None:
+            words.append(f"It answered with HTTP status {status}.")
+    if outcome == "forbidden" and end is not None:  # which of the two the answer says, too
+        of_link = end.rule in _OF_LINKS
+        useless.add(SEE_UPSTREAM if of_link else SIGN_ANEW)
+        words = ["The link is not good." if of_link else "The proxy may not fetch this source."]
+    if end is not None and end.told:
+        words.append(end.told)
     if status is not None and 400 <= status < 500 and status not in _PASSING:
         retryable = False
+        useless.add(LATER)
     if outcome == "complete" and skipped:
-        words = [f"The source came to its end; {skipped} segments were left out on the way."]
+        lost = "1 segment was" if skipped == 1 else f"{skipped} segments were"
+        words = [f"The source came to its end; {lost} left out on the way."]
     if outcome == "client_gone":
         layer, words = _departure(events, end)
     return RootCause(
@@ -74,7 +86,7 @@ def diagnose(outcome: str, entries: Sequence[Entry], *, skipped: int = 0) -> Roo
         summary=" ".join(words),
         retryable=retryable,
         evidence=_evidence(entries),
-        actions=verdict.actions,
+        actions=tuple(action for action in verdict.actions if action not in useless),
     )
 
 

@@ -14,8 +14,7 @@ class ProxyError(Exception):
     """Base of the family; raised itself only for what is certainly our own fault.
 
     `detail` replaces `public` in the answer where the text is known to be safe (it names a
-    parameter, a tag or a codec, never an address but that of `PlainMp4`).  `retry_after_s` becomes
-    a Retry-After header.
+    parameter, a tag or a codec, never an address).  `retry_after_s` becomes a Retry-After header.
     """
 
     status = 500
@@ -294,11 +293,12 @@ class NoVideoFound(ProxyError):
 
 
 class PlainMp4(NoVideoFound):
-    """The video of the page is a file, which needs no proxy; `detail` has its address, without the
+    """The video of the page is a file, which needs no proxy; `file` is its address, without the
     query, which may hold a secret."""
 
     code = "plain_file"
     public = "The video of this page is a plain MP4, which can be fetched directly."
+    file = ""
 
 
 class PageRefused(ProxyError):

@@ -205,7 +205,7 @@ class Ended(Event):
     outcome: str  # as in the log
     status: int  # what the client was answered; 0: it left before that
     elapsed_s: float  # from the request
-    told: str = ""  # what the client may be told of an error (`ProxyError.detail`)
+    told: str = ""  # what the client may be told of an error beyond what its code says
     upstream_status: int | None = None  # what the origin answered, where that was the trouble
     rule: str = ""  # of a guard that has refused it: for the operator alone
 

@@ -109,9 +109,9 @@ class Intake:
         if self._head is not None:
             await self._recognise(complete=True)
         if self._head is not None:
-            raise CorruptMedia(f"segment {segment.sequence} holds no media")
+            raise CorruptMedia(detail=f"Segment {segment.sequence} holds no media.")
         if self._chain is not None and not self._chain.is_whole:
-            raise CorruptMedia(f"segment {segment.sequence} ends inside a box")
+            raise CorruptMedia(detail=f"Segment {segment.sequence} is cut: it ends inside a box.")
         await self._finish_dividing()
 
     async def lost(self, segment: Segment) -> None:
@@ -165,7 +165,10 @@ class Intake:
             raise NoPlayableVariant(detail="The playlist holds text only.")
         elif is_hopeless(head):
             # Not more of it: where it is the text of an error it may repeat the query.
-            raise CorruptMedia(f"a segment is no media: it begins with {head[:4].hex(' ')}")
+            raise CorruptMedia(
+                f"segment {segment.sequence} begins with {head[:4].hex(' ')}",
+                detail=f"Segment {segment.sequence} is no media, perhaps a page or a notice.",
+            )
 
     def _is_long(self, found: Recognition) -> bool:
         """Whether the demuxer should be renewed: that of MP4 keeps an index of all samples."""
@@ -199,7 +202,7 @@ class Intake:
             init = await self._read_init(segment.init_section, segment.sequence)
             if found.format == "mp4" and not is_init_section(init):
                 # libavformat takes what follows for the rest of a box, and may find less, silently.
-                raise CorruptMedia(f"segment {segment.sequence} has a broken init section")
+                raise CorruptMedia(detail=f"Segment {segment.sequence} has a broken init section.")
         if found.format == "mp4" and _ENCRYPTED & {*sample_entries(init), *sample_entries(head)}:
             raise EncryptedSource(detail="The media is encrypted (Common Encryption).")
         # From here on it counts: had it failed before, the next one would stand in its place.

@@ -73,8 +73,10 @@ class FoundMp4(PlainMp4):
     """A page whose video is a file."""
 
     def __init__(self, seen: Seen, file: Candidate) -> None:
-        told = f"{self.public.removesuffix('.')}: {redact(file.url)}"
-        super().__init__(detail=told + (" (its query is left out)." if "?" in file.url else ""))
+        where = redact(file.url)
+        left_out = " The query of its address is left out." if "?" in file.url else ""
+        super().__init__(f"a plain MP4: {where}", detail=self.public + left_out)
+        self.file = where
         self.seen = replace(seen, chosen=file)
 
 

@@ -59,6 +59,7 @@ _PROBLEM = _object(
     },
     "What went wrong (RFC 9457).",
 )
+_PROBLEM["properties"]["file"] = _told(_TEXT, "Of `plain_file`: its address, without the query.")
 
 _REASON = _object({"code": _TEXT, "detail": _TEXT})
 
@@ -183,7 +184,10 @@ HEADERS: dict[str, Schema] = {
         "required": True,
         "schema": {**_TEXT, "pattern": f"^{STREAM_ID}$"},
     },
-    "Cache-Control": {"required": True, "schema": {"const": "no-store"}},
+    "Cache-Control": {  # the files of the page are kept, and asked for again each time
+        "required": True,
+        "schema": {"enum": ["no-store", "no-cache"]},
+    },
     "X-Content-Type-Options": {"required": True, "schema": {"const": "nosniff"}},
     "Accept-Ranges": {
         "description": "Range is answered 200 with the whole.",

@@ -16,7 +16,11 @@ __all__ = [
     "COMPLETE",
     "HEAD",
     "INSPECTED",
+    "LATER",
+    "SEE_UPSTREAM",
     "SHUTDOWN",
+    "SIGN_ANEW",
+    "SKIP_GAPS",
     "VERDICTS",
     "WORKER_DIED",
     "Layer",
@@ -46,10 +50,13 @@ class Verdict:
     actions: tuple[str, ...] = ()
 
 
-_LATER = "Try again in a while."
+LATER = "Try again in a while."  # of no use where a retry would meet the same
+SKIP_GAPS = "Ask for `on_gap=skip` to go on without what cannot be had."  # of segments alone
 _ASK_SOURCE = "Ask whoever runs the source; other players will have the same trouble with it."
 _TRY_ADDRESS = "Open the address of the source with another player to see whether it is there."
 _REPORT = "Operator: look for the log line with the id of this stream, and report what it says."
+SIGN_ANEW = "Ask for a link that is signed anew."  # of links alone
+SEE_UPSTREAM = "Operator: see whether section `upstream` is meant to keep this source out."
 _OTHER_SOURCE = "Choose another source, or have this one packaged again."
 
 
@@ -110,10 +117,7 @@ VERDICTS: dict[str, Verdict] = {
         "proxy",
         "The proxy may not fetch this, or the link is not signed as it must be.",
         _NEVER,
-        (
-            "Ask for a link that is signed anew, where links are signed.",
-            "Operator: see whether section `upstream` is meant to keep this source out.",
-        ),
+        (SIGN_ANEW, SEE_UPSTREAM),
     ),
     "not_found": Verdict(
         "client", "There is nothing at this path.", _NEVER, ("Correct the path.",)
@@ -169,16 +173,16 @@ VERDICTS: dict[str, Verdict] = {
         "origin",
         "The source could not be read.",
         _PERHAPS,
-        (_LATER, _TRY_ADDRESS, "Ask for `on_gap=skip` to go on without what cannot be had."),
+        (LATER, _TRY_ADDRESS, SKIP_GAPS),
     ),
     "source_timeout": Verdict(
         "origin",
         "The source took too long, or stands still.",
         _PERHAPS,
-        (_LATER, _TRY_ADDRESS, "Ask for a lower quality if the way to it is slow."),
+        (LATER, _TRY_ADDRESS, "Ask for a lower quality if the way to it is slow."),
     ),
     "headers_timeout": Verdict(
-        "origin", "The source took too long to begin its answer.", _PERHAPS, (_LATER, _TRY_ADDRESS)
+        "origin", "The source took too long to begin its answer.", _PERHAPS, (LATER, _TRY_ADDRESS)
     ),
     "too_many_redirects": Verdict(
         "origin",
@@ -212,7 +216,7 @@ VERDICTS: dict[str, Verdict] = {
         "The key that opens the source could not be had.",
         _PERHAPS,
         (
-            _LATER,
+            LATER,
             "Operator: if the host of the keys wants credentials, set upstream.headers.",
         ),
     ),
@@ -266,7 +270,7 @@ VERDICTS: dict[str, Verdict] = {
         "origin",
         "The video of the page is a plain MP4, which needs no proxy.",
         _NEVER,
-        ("Fetch the file directly; the answer names it.",),
+        ("Fetch the file directly: it is `file` in the answer, and in what /inspect tells.",),
     ),
     "page_refused": Verdict(
         "origin",

@@ -18,10 +18,10 @@ from proxy.events import (
     SegmentFailed,
     SegmentRetried,
 )
-from proxy.verdicts import CALM, VERDICTS, WORKER_DIED
+from proxy.verdicts import CALM, LATER, SEE_UPSTREAM, SIGN_ANEW, SKIP_GAPS, VERDICTS, WORKER_DIED
 from tests.support.client import ask, stream_target
 from tests.support.clips import make_clip
-from tests.support.origin import Origin, Status
+from tests.support.origin import Fault, Origin, Replace, Status, Truncate, unused_port
 from tests.support.served import Serve, over_aiohttp, over_asgi, real_app
 from tests.support.streams import publish
 
@@ -89,8 +89,16 @@ def test_diagnose_does_not_blame_a_segment_that_was_skipped() -> None:
 
 @pytest.mark.parametrize(("status", "retryable"), [(403, False), (429, True), (500, True)])
 def test_diagnose_knows_what_a_retry_can_change(status: int, retryable: bool) -> None:
-    """A refusal stays one, trouble may pass."""
-    assert caused("source_unavailable", failed(status)).retryable == retryable
+    """A refusal stays one, trouble may pass; and nobody is told to try what is of no use."""
+    cause = caused("source_unavailable", failed(status))
+    assert cause.retryable == retryable
+    assert (LATER in cause.actions) == retryable
+
+
+def test_diagnose_tells_to_skip_segments_alone() -> None:
+    """Without a playlist there is nothing to go on with."""
+    assert SKIP_GAPS in caused("source_unavailable", failed(404)).actions
+    assert SKIP_GAPS not in caused("source_unavailable").actions
 
 
 def test_diagnose_a_client_that_left_a_source_that_stalled() -> None:
@@ -105,6 +113,7 @@ def test_diagnose_a_client_that_left_a_source_that_stalled() -> None:
 def test_diagnose_a_complete_stream_with_holes() -> None:
     """Complete is not whole."""
     assert "2 segments were left out" in caused("complete", skipped=2).summary
+    assert "1 segment was left out" in caused("complete", skipped=1).summary
 
 
 def test_diagnose_keeps_the_evidence_short() -> None:
@@ -152,6 +161,55 @@ async def test_root_cause_of_a_playlist_that_is_refused() -> None:
     cause = state["root_cause"]
     assert cause["summary"] == "The source could not be read. It answered with HTTP status 403."
     assert not cause["retryable"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "action"),
+    [("host", "may not fetch", SEE_UPSTREAM), ("expired", "The link", SIGN_ANEW)],
+)
+def test_diagnose_tells_a_link_from_a_source(rule: str, words: str, action: str) -> None:
+    """Who may not fetch a source is not told to have the link signed."""
+    ended = Ended(outcome="forbidden", status=403, elapsed_s=0.1, rule=rule)
+    cause = diagnose("forbidden", [Entry(0.0, ended)])
+    assert words in cause.summary
+    assert cause.actions == (action,)
+
+
+async def test_root_cause_says_nothing_twice() -> None:
+    """What the answer says beyond its code is added; what its code says is not repeated."""
+    async with Origin() as origin, real_app() as served, over_aiohttp(served) as address:
+        reply = await ask(address, stream_target(origin.add("/media.m3u8", "")))
+        state = (await ask(address, f"/streams/{reply.header('x-stream-id')}")).json()
+    assert state["root_cause"]["summary"] == (
+        "A playlist of the source is malformed or empty. It is empty."
+    )
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (Replace(b"<!doctype html><p>Sign in"), "Segment 2 is no media"),
+        (Truncate(1000), "shorter than announced"),
+    ],
+)
+async def test_root_cause_says_what_was_wrong_with_a_segment(fault: Fault, words: str) -> None:
+    """Damage and cuts are told of the segment, beyond what the code says."""
+    async with Origin() as origin, real_app() as served, over_aiohttp(served) as address:
+        url = publish(origin, make_clip(seconds=4))
+        origin.fault("/2.ts", fault, times=9)
+        reply = await ask(address, stream_target(url))
+        state = (await ask(address, f"/streams/{reply.header('x-stream-id')}")).json()
+    assert words in state["root_cause"]["summary"]
+    assert "http" not in state["root_cause"]["summary"]
+
+
+async def test_root_cause_says_that_nobody_is_there() -> None:
+    """A connection that cannot be made is told from an answer that is wrong."""
+    async with real_app() as served, over_aiohttp(served) as address:
+        reply = await ask(address, stream_target(f"http://127.0.0.1:{unused_port()}/a.m3u8"))
+        state = (await ask(address, f"/streams/{reply.header('x-stream-id')}")).json()
+    assert "No connection" in reply.json()["detail"]
+    assert "No connection" in state["root_cause"]["summary"]
 
 
 def _plain(value: object) -> object:

@@ -20,8 +20,8 @@ JOINERS = (
     "inspection", "pages", "robots",
 )  # fmt: skip
 APP = (
-    "app", "query", "routes", "openapi", "schemas", "admission", "delivery", "feed", "register",
-    "tracing",
+    "app", "message", "answers", "enquiries", "query", "routes", "openapi", "schemas", "admission",
+    "delivery", "feed", "register", "tracing",
 )  # fmt: skip
 NEVER_PURE = {"asyncio", "threading", "time", "socket", "io", "os", "random", "datetime"}
 

@@ -49,6 +49,9 @@ class Decryptor:
         self._cipher = Cipher(AES128(key), CBC(iv)).decryptor()
         self._unpadder = PKCS7(8 * BLOCK_BYTES).unpadder()
         self._name = name
+        self._unopened = (
+            f"{name[:1].upper()}{name[1:]} does not decrypt: its key is another, or it is damaged."
+        )
         self._received_bytes = 0
 
     def update(self, chunk: bytes) -> bytes:
@@ -63,13 +66,14 @@ class Decryptor:
         """
         if not self._received_bytes or self._received_bytes % BLOCK_BYTES:
             raise CorruptMedia(
-                f"{self._name}: {self._received_bytes} encrypted bytes are no whole blocks"
+                f"{self._name}: {self._received_bytes} encrypted bytes are no whole blocks",
+                detail=self._unopened,
             )
         try:
             return self._unpadder.finalize()
         except ValueError:
             raise CorruptMedia(
-                f"{self._name}: bad padding: a wrong key, or cut or damaged"
+                f"{self._name}: bad padding: a wrong key, or cut or damaged", detail=self._unopened
             ) from None
 
 

@@ -93,8 +93,9 @@ class Unavailable(Attempted, SourceUnavailable):
         retryable: bool = True,
         upstream_status: int | None = None,
         retry_after_s: int | None = None,
+        detail: str | None = None,
     ) -> None:
-        super().__init__(message, retry_after_s=retry_after_s)
+        super().__init__(message, detail=detail, retry_after_s=retry_after_s)
         self.retryable = retryable
         self.upstream_status = upstream_status
 
@@ -160,7 +161,7 @@ def translate(
         return kind(f"{where}: too slow ({type(error).__name__})")
     if isinstance(error, aiohttp.InvalidURL | UnicodeError):
         return Forbidden(f"{where}: malformed address")
-    return Unavailable(f"{where}: {_said(error)}", retryable=_may_pass(error))
+    return Unavailable(f"{where}: {_said(error)}", retryable=_may_pass(error), detail=_told(error))
 
 
 def _may_pass(error: Exception) -> bool:
@@ -188,6 +189,25 @@ def _said(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientPayloadError):
         return f"{name} (the body is shorter than announced, or malformed)"
     return name
+
+
+def _told(error: Exception) -> str | None:
+    """What the client may be told: which step failed, without a word of the other side's."""
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "The name of the source's host could not be found."
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "The certificate of the source is not valid."
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return "TLS with the source failed."
+    if isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError):
+        return "No connection to the source could be made."
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return "The answer of the source is shorter than announced, or malformed."
+    if isinstance(error, aiohttp.ClientResponseError | HttpProcessingError):
+        return "The source does not answer as HTTP has it."
+    if isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError):
+        return "The source closed the connection."
+    return None
 
 
 def _retry_after_s(value: str | None) -> int | None:

@@ -143,7 +143,9 @@ class KeyRing:
         except (Forbidden, KeyUnavailable):  # the guard's refusals read alike, whatever it was for
             raise
         except ProxyError as error:
-            raise KeyUnavailable(str(error), retry_after_s=error.retry_after_s) from error
+            failure = KeyUnavailable(str(error), retry_after_s=error.retry_after_s)
+            failure.upstream_status = error.upstream_status
+            raise failure from error
         return _checked(found.body, redact(uri))
 
 

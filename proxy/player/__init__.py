@@ -22,7 +22,17 @@ _TYPES = {
     "style.css": "text/css; charset=utf-8",
     **{
         f"{name}.js": "text/javascript; charset=utf-8"
-        for name in ("address", "download", "feed", "player", "words")
+        for name in (
+            "address",
+            "download",
+            "feed",
+            "figures",
+            "panel",
+            "player",
+            "problem",
+            "report",
+            "words",
+        )
     },
     "icon.svg": "image/svg+xml",
 }

@@ -25,9 +25,9 @@ const Source = globalThis.MediaSource ?? globalThis.ManagedMediaSource;
 
 /** A failure with a code of words.js. */
 export class Problem extends Error {
-  constructor(code, { detail = "", status = 0, stream = "", wait_s = 0 } = {}) {
+  constructor(code, { detail = "", status = 0, stream = "", wait_s = 0, file = "" } = {}) {
     super(detail || code);
-    Object.assign(this, { code, detail, status, stream, wait_s });
+    Object.assign(this, { code, detail, status, stream, wait_s, file });
   }
 }
 
@@ -44,8 +44,8 @@ export async function open(address, { signal, method = "GET" } = {}) {
   const wait_s = Number(answer.headers.get("Retry-After")) || 0;
   const told = { status: answer.status, stream, wait_s };
   if (answer.headers.get("Content-Type")?.startsWith("application/problem+json")) {
-    const { code, detail } = await answer.json().catch(() => ({}));
-    if (code) throw new Problem(code, { ...told, detail });
+    const { code, detail, file } = await answer.json().catch(() => ({}));
+    if (code) throw new Problem(code, { ...told, detail, file });
   }
   throw new Problem("unknown", { ...told, detail: `The answer was ${answer.status}.` });
 }

@@ -4,22 +4,23 @@
 // of the API are relative to the page.  The address to play is kept in the fragment of the page's own
 // address (`#url=...`), which is never sent to anybody.
 
-import { ask, audios, fileName, inspectable, lines, qualities, readAddress } from "./address.js";
+import { ask, fileName, inspectable, lines, readAddress } from "./address.js";
 import { download } from "./download.js";
 import { createFeed, open, Problem } from "./feed.js";
+import { streamFigures, watch } from "./figures.js";
+import { byId, clock, element, fill, line, megabytes, pair, setPairs } from "./panel.js";
+import { outcome, showProblem } from "./problem.js";
+import { audioOptions, qualityOptions, sourceFacts } from "./report.js";
 import { words } from "./words.js";
 
 const STEP_S = 5; // of the arrow keys
-const CAUSE_TRIES = 8; // the server needs a moment to find out why a stream broke
-const CAUSE_EVERY_MS = 150;
 
-const byId = (id) => document.getElementById(id);
 const video = byId("video");
 const position = byId("position");
 const page = document.baseURI.replace(/[?#].*/s, "");
 
 let source = null; // what is asked for: see `readAddress`
-let choice = { quality: "", audio: "" }; // words of the query; empty: the default
+let choice = { quality: "", audio: "", skip: "" }; // words of the query; empty: the default
 let report = null; // what /inspect says of it
 let feed = null;
 let failure = null; // the Problem that is shown
@@ -31,8 +32,13 @@ let held = false; // whether the time bar is being dragged: then it does not fol
 
 // -- what to play ----------------------------------------------------------------------------------
 
+function wishes() {
+  const { quality, audio, skip } = choice;
+  return { quality, audio, on_gap: skip, on_splice: skip };
+}
+
 function streamAddress(start_s = null) {
-  return ask("stream", source, { ...choice, start: start_s?.toFixed(3) }, page);
+  return ask("stream", source, { ...wishes(), start: start_s?.toFixed(3) }, page);
 }
 
 /** Take what is in the field; returns whether that can be asked for. */
@@ -51,7 +57,7 @@ function take() {
   field.removeAttribute("aria-invalid");
   byId("amiss").textContent = "";
   if (!source || (source.url ?? source.own) !== (read.url ?? read.own)) {
-    if (source) choice = { quality: "", audio: "" };
+    if (source) choice = { quality: "", audio: "", skip: "" };
     source = read;
     report = null;
     stop();
@@ -67,22 +73,26 @@ function take() {
 
 /** Keep it in the address of the page, behind the #, which no server is ever sent. */
 function remember() {
-  const wishes = new URLSearchParams({ url: source.url ?? source.own });
-  for (const name of ["quality", "audio"]) if (choice[name]) wishes.set(name, choice[name]);
-  history.replaceState(null, "", `${location.pathname}#${wishes}`);
+  const kept = new URLSearchParams({ url: source.url ?? source.own });
+  for (const [name, word] of Object.entries(choice)) if (word) kept.set(name, word);
+  history.replaceState(null, "", `${location.pathname}#${kept}`);
   document.title = `${fileName(source).replace(/\.mp4$/, "")} – remuxd`;
 }
 
 /** Play what the address of the page says. */
 function load() {
-  const wishes = new URLSearchParams(location.hash.slice(1) || location.search);
-  if (!wishes.get("url")) {
+  const kept = new URLSearchParams(location.hash.slice(1) || location.search);
+  if (!kept.get("url")) {
     byId("address").focus();
     return;
   }
-  byId("address").value = wishes.get("url");
+  byId("address").value = kept.get("url");
   source = report = null;
-  choice = { quality: wishes.get("quality") ?? "", audio: wishes.get("audio") ?? "" };
+  choice = {
+    quality: kept.get("quality") ?? "",
+    audio: kept.get("audio") ?? "",
+    skip: kept.get("skip") ? "skip" : "",
+  };
   if (take()) play();
 }
 
@@ -97,7 +107,7 @@ async function inspect() {
   const asked = source;
   if (report || !inspectable(source)) return;
   try {
-    const found = await (await open(ask("inspect", source, choice, page))).json();
+    const found = await (await open(ask("inspect", source, wishes(), page))).json();
     if (asked !== source) return;
     report = found;
     showReport();
@@ -150,31 +160,29 @@ function opened(stream) {
   byId("timeline").hidden = byId("figures").hidden = false;
   unwatch();
   told = null;
-  unwatch = watch(stream.id, (state) => {
+  const each = (state) => {
     told = state;
     showFigures();
-  });
+  };
+  unwatch = watch(stream.id, each, page);
   showTimeline();
   showFigures();
   showLines();
 }
 
-/** Play on in another quality or language. */
+/** Play on in another quality or language, or without what cannot be had. */
 function choose() {
-  choice = { quality: byId("quality").value, audio: byId("audio").value };
+  const skip = byId("skip").checked ? "skip" : "";
+  choice = { quality: byId("quality").value, audio: byId("audio").value, skip };
   remember();
   showLines();
-  if (feed) play(feed.live ? 0 : feed.position_s);
+  if (feed || failure) play(feed && !feed.live ? feed.position_s : 0);
 }
 
 // -- words -----------------------------------------------------------------------------------------
 
 function say(text) {
   byId("status").textContent = text;
-}
-
-function part(name) {
-  return document.querySelector(`#problem [data-of="${name}"]`);
 }
 
 /** Show a failure in words; where the API knows the root cause of it, in those. */
@@ -191,49 +199,8 @@ async function fail(error) {
   say(broken ? `It broke off${at}.` : "It failed.");
   showProblem(problem, at);
   if (!broken || !problem.stream) return;
-  const ended = await outcome(problem.stream);
+  const ended = await outcome(problem.stream, page);
   if (ended && failure === problem) showProblem(problem, at, ended);
-}
-
-function showProblem(problem, at, ended = null) {
-  const cause = ended?.root_cause;
-  const code = ended?.outcome ?? problem.code;
-  const [title, advice] = words(problem.code, problem.detail);
-  const [why, remedy] = code === problem.code ? ["", ""] : words(code);
-  part("title").replaceChildren(...marked(at ? title.replace(/\.$/, `${at}.`) : title));
-  part("summary").replaceChildren(...marked(cause?.summary || why));
-  part("detail").replaceChildren(...marked(problem.detail === title ? "" : problem.detail));
-  const actions = cause?.actions?.length ? cause.actions : [remedy || advice];
-  part("actions").replaceChildren(...actions.filter(Boolean).map((one) => element("li", one)));
-  for (const item of part("actions").children) item.replaceChildren(...marked(item.textContent));
-  const evidence = cause?.evidence ?? [];
-  part("evidence").replaceChildren(...evidence.map(showEvidence));
-  part("evidence").parentElement.hidden = evidence.length === 0;
-  const wait = problem.wait_s ? `again in ${problem.wait_s} s` : "";
-  part("number").textContent = [wait, code, problem.stream].filter(Boolean).join(" · ");
-  byId("again").textContent = at ? "Go on from here" : "Try again";
-  byId("problem").hidden = false;
-}
-
-function showEvidence({ time, event, detail }) {
-  const item = element("li");
-  const clockTime = String(time).replace(/^.*T|Z$/g, ""); // the day is known to whoever was there
-  item.append(element("time", clockTime), " ", element("b", event), " ", detail ?? "");
-  return item;
-}
-
-/** Return the state of a stream that has broken off; null: this server does not tell. */
-async function outcome(id) {
-  for (let n = 0; n < CAUSE_TRIES; n++) {
-    try {
-      const state = await (await open(new URL(`streams/${id}`, page))).json();
-      if (state.phase === "ended") return state;
-    } catch {
-      return null;
-    }
-    await new Promise((resolve) => setTimeout(resolve, CAUSE_EVERY_MS));
-  }
-  return null;
 }
 
 function dismiss() {
@@ -243,78 +210,27 @@ function dismiss() {
 
 // -- what it is ------------------------------------------------------------------------------------
 
-const NAMES = [
-  [/^avc[13]/, "H.264"], [/^(hvc|hev)1/, "HEVC"], [/^dv(h1|he|av|a1)/, "Dolby Vision"],
-  [/^av01/, "AV1"], [/^vp09/, "VP9"], [/^mp4a\.40\.(5|29)/, "HE-AAC"], [/^mp4a\.40\.34/, "MP3"],
-  [/^mp4a\.(6b|69)/i, "MP3"], [/^mp4a/, "AAC"], [/^ac-3/, "Dolby Digital"],
-  [/^ec-3/, "Dolby Digital Plus"], [/^opus/i, "Opus"], [/^fLaC/i, "FLAC"],
-];
-
-function codecNames(codecs) {
-  const name = (codec) => NAMES.find(([form]) => form.test(codec))?.[1] ?? codec;
-  return [...new Set(codecs.map(name))].join(", ");
-}
-
 function showReport() {
   const { copyable, reason } = report;
   byId("source").hidden = false;
   byId("verdict").classList.toggle("no", !copyable);
   byId("verdict").textContent = copyable ? "Plays as it is." : words(reason?.code)[0];
-  byId("facts").replaceChildren(...[...sourceFacts()].flatMap(([name, text]) => pair(name, text)));
+  byId("facts").replaceChildren(...[...sourceFacts(report)].flatMap(([name, text]) => pair(name, text)));
   showChoices();
   if (copyable) showLines();
   showTimeline();
 }
 
-function* sourceFacts() {
-  const count = (n, one, many) => `${n} ${n === 1 ? one : many}`;
-  const { reason } = report;
-  if (reason && reason.detail !== words(reason.code)[0]) yield ["Why not", reason.detail];
-  if (report.page) yield ["Found", pageWords(report.page)];
-  if (report.kind === "mp4") return; // a page whose video is a file
-  yield ["Length", report.live ? "live" : clock(report.duration_s)];
-  if (report.codecs) yield ["Codecs", codecNames(report.codecs.split(","))];
-  const variants = report.variants.length;
-  const kind = variants ? count(variants, "variant", "variants") : "one playlist";
-  yield ["Playlist", `${kind}, ${count(report.segments, "segment", "segments")}`];
-  const told = report.encryption.filter((method) => method !== "NONE");
-  yield ["Encryption", told.length ? told.join(", ") : "none"];
-  if (report.discontinuities || report.splices.length) {
-    const places = report.splices.slice(0, 4).map((one) => clock(one.time_s)).join(", ");
-    const more = report.splices.length > 4 ? " …" : "";
-    yield ["Splices", `${report.splices.length}, at ${places}${more}`];
-  }
-  if (report.gaps) yield ["Missing", count(report.gaps, "segment", "segments")];
-}
-
-/** Where on an HTML page it was found. */
-function pageWords({ title, extractor }) {
-  return [title && `“${title}”`, extractor && `by ${extractor}`].filter(Boolean).join(", ") || "in a page";
-}
-
 function showChoices() {
-  const options = [["", report.variants.length ? "Best" : "As it is"]];
-  for (const [word, { width, height, bandwidth }] of qualities(report.variants)) {
-    const size = height ? [`${width}×${height}`] : [];
-    options.push([word, [...size, megabits(bandwidth)].join(" · ")]);
+  const sounds = audioOptions(report);
+  fill(byId("quality"), qualityOptions(report), choice.quality);
+  fill(byId("audio"), sounds, choice.audio);
+  byId("audio-choice").hidden = sounds.length < 3; // the default, and one: nothing to choose from
+  byId("skip").checked = Boolean(choice.skip);
+  for (const control of [byId("quality"), byId("audio"), byId("skip")]) {
+    control.disabled = Boolean(source.sealed);
+    control.title = source.sealed ? "The address is signed, and says it already." : "";
   }
-  fill(byId("quality"), [...options, ["audio", "Audio only"]], choice.quality);
-  const sounds = [...audios(report.renditions)].map(([word, { name, language }]) => [
-    word,
-    language && language !== name ? `${name} (${language})` : name,
-  ]);
-  fill(byId("audio"), [["", "Default"], ...sounds], choice.audio);
-  byId("audio-choice").hidden = sounds.length < 2;
-  for (const select of [byId("quality"), byId("audio")]) {
-    select.disabled = Boolean(source.sealed);
-    select.title = source.sealed ? "The address is signed, and says it already." : "";
-  }
-}
-
-function fill(select, options, chosen) {
-  if (!options.some(([word]) => word === chosen)) options.push([chosen, chosen]);
-  select.replaceChildren(...options.map(([word, text]) => new Option(text, word)));
-  select.value = chosen;
 }
 
 // -- the time bar ----------------------------------------------------------------------------------
@@ -375,19 +291,6 @@ function pressed(event) {
 
 // -- figures ---------------------------------------------------------------------------------------
 
-/** Follow a stream by its number, where this server tells of it; returns how to stop. */
-function watch(id, each) {
-  if (!id) return () => {};
-  const events = new EventSource(new URL(`streams/${id}/events`, page));
-  const take = (event) => event.data && each(JSON.parse(event.data));
-  events.addEventListener("state", take);
-  events.addEventListener("end", (event) => {
-    take(event);
-    events.close(); // or it would ask again
-  });
-  return () => events.close();
-}
-
 function showFigures() {
   const rows = told ? [...streamFigures(told)] : [];
   if (first_ms) rows.push(["First picture", `${Math.round(first_ms)} ms`]);
@@ -397,33 +300,6 @@ function showFigures() {
   const { droppedVideoFrames: dropped, totalVideoFrames: all } = video.getVideoPlaybackQuality();
   if (all) rows.push(["Frames dropped", `${dropped} of ${all}`]);
   setPairs(byId("live-figures"), rows);
-}
-
-function* streamFigures({ phase, outcome, ttfb_s, bytes_in, bytes_out, segments, buffer, client_stalls }) {
-  yield ["Phase", (outcome ?? phase).replaceAll("_", " ")];
-  if (ttfb_s !== null) yield ["First fragment", `${Math.round(ttfb_s * 1000)} ms`];
-  yield ["From the source", megabytes(bytes_in)];
-  yield ["To this page", megabytes(bytes_out)];
-  yield ["Segments", String(segments.fetched)];
-  yield ["Retries", String(segments.retried)];
-  if (segments.skipped) yield ["Skipped", String(segments.skipped)];
-  if (buffer.capacity_bytes) {
-    yield ["Server’s buffer", `${megabytes(buffer.bytes)} of ${megabytes(buffer.capacity_bytes)}`];
-  }
-  if (client_stalls) yield ["Waits for this page", String(client_stalls)];
-}
-
-/** Put pairs into a list, touching only what has changed: readers and eyes stay where they are. */
-function setPairs(list, rows) {
-  const names = rows.map(([name]) => name).join();
-  if (list.dataset.names !== names) {
-    list.dataset.names = names;
-    list.replaceChildren(...rows.map(([name, text]) => group(name, text)));
-  }
-  rows.forEach(([, text], n) => {
-    const value = list.children[n].lastElementChild;
-    if (value.textContent !== text) value.textContent = text;
-  });
 }
 
 // -- taking it along -------------------------------------------------------------------------------
@@ -439,32 +315,7 @@ function showLines() {
 
 /** The address that saves as `name`; the owner's own paths and signed ones say it themselves. */
 function savedAddress(name) {
-  return ask("stream", source, source.own ? choice : { ...choice, filename: name }, page);
-}
-
-function line(kind, text) {
-  const item = element("li");
-  const code = element("code", text);
-  code.tabIndex = 0; // it scrolls
-  code.setAttribute("role", "group");
-  code.setAttribute("aria-label", `${kind} line`);
-  const button = element("button", "Copy");
-  button.type = "button";
-  button.setAttribute("aria-label", `Copy the ${kind} line`);
-  button.addEventListener("click", () => copy(text, code, button));
-  item.append(element("span", kind), code, button);
-  return item;
-}
-
-async function copy(text, code, button) {
-  try {
-    await navigator.clipboard.writeText(text);
-  } catch {
-    getSelection().selectAllChildren(code); // no clipboard without TLS: at least it is marked
-    if (!document.execCommand("copy")) return;
-  }
-  button.textContent = "Copied";
-  setTimeout(() => (button.textContent = "Copy"), 1500);
+  return ask("stream", source, source.own ? wishes() : { ...wishes(), filename: name }, page);
 }
 
 let cancelled = null; // the AbortController of the download that runs
@@ -485,7 +336,7 @@ async function save() {
     await download(savedAddress(name), name, cancelled.signal, {
       began: (stream) => {
         whole_s = stream.duration_s ?? 0;
-        unfollow = watch(stream.id, (state) => (media_s = state.media_s));
+        unfollow = watch(stream.id, (state) => (media_s = state.media_s), page);
       },
       came: (bytes) => {
         came_bytes = bytes;
@@ -513,43 +364,6 @@ function saving(yes) {
   byId(yes ? "cancel" : "download").focus();
 }
 
-// -- small things ----------------------------------------------------------------------------------
-
-function element(tag, text = "") {
-  const made = document.createElement(tag);
-  made.textContent = text;
-  return made;
-}
-
-/** Split a text at its backticks: what stands between them is code. */
-function marked(text) {
-  return text.split("`").map((piece, n) => (n % 2 ? element("code", piece) : piece));
-}
-
-function pair(name, text) {
-  return [element("dt", name), element("dd", text)];
-}
-
-function group(name, text) {
-  const made = element("div");
-  made.append(...pair(name, text));
-  return made;
-}
-
-function clock(seconds) {
-  if (!Number.isFinite(seconds)) return "–";
-  const whole = Math.floor(Math.max(0, seconds) + 0.05);
-  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  const two = (n) => String(n).padStart(2, "0");
-  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
-}
-
-function megabytes(bytes) {
-  return bytes < 1e6 ? `${Math.round(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(bytes < 1e8 ? 1 : 0)} MB`;
-}
-
-const megabits = (bits) => (bits < 1e6 ? `${Math.round(bits / 1e3)} kbit/s` : `${(bits / 1e6).toFixed(1)} Mbit/s`);
-
 // -- listening -------------------------------------------------------------------------------------
 
 byId("ask").noValidate = true; // our own words say more
@@ -569,6 +383,7 @@ byId("unmute").addEventListener("click", () => {
 });
 byId("quality").addEventListener("change", choose);
 byId("audio").addEventListener("change", choose);
+byId("skip").addEventListener("change", choose);
 byId("edge").addEventListener("click", () => feed?.seekLive());
 byId("download").addEventListener("click", save);
 byId("cancel").addEventListener("click", () => cancelled?.abort());

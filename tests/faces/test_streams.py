@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from proxy import admission, app, delivery, feed
+from proxy import admission, delivery, enquiries, feed
 from proxy.app import App, Settings
 from proxy.errors import SourceTimeout
 from proxy.guard import signing
@@ -427,7 +427,7 @@ async def test_events_take_no_slot_and_leave_nothing_behind(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Watchers are no streams, are bounded in number, and their place is free when they leave."""
-    monkeypatch.setattr(app, "FEEDS", 1)
+    monkeypatch.setattr(enquiries, "FEEDS", 1)
     gate = asyncio.Event()
     served = App(ScriptedPipeline(stall=gate), Settings(admission=admission.Settings(streams=1)))
     async with serve(served) as address, await Conversation.open(address) as conversation:
@@ -440,9 +440,9 @@ async def test_events_take_no_slot_and_leave_nothing_behind(
             assert (refused.status, refused.json()["code"]) == (503, "overloaded")
             watcher.leave()
         async with asyncio.timeout(TIMEOUT_S):
-            while served._feeds:  # noqa: ASYNC110 - nobody is told
+            while served.watchers:  # noqa: ASYNC110 - nobody is told
                 await asyncio.sleep(0)
         gate.set()
         await asyncio.wait_for(served.idle(), TIMEOUT_S)
         assert (await ask(address, target)).status == 200
-        assert served._feeds == 0
+        assert served.watchers == 0

@@ -110,3 +110,31 @@ async def test_server_that_wants_signatures(browser: Browser) -> None:
         assert {one for one in page.asked if one.startswith("/stream?")} == {
             f"/{target}", "/" + on.target(),
         }  # fmt: skip
+
+
+async def test_what_cannot_be_had_is_left_out_where_that_is_wished(browser: Browser) -> None:
+    """A segment that is missing breaks the stream off; with a tick the page plays on without it, to
+    the end, and the lines to copy say so too."""
+    async with stage(browser) as on:
+        on.serve(hls(make_clip(seconds=6)))
+        on.origin.fault("/segment2.ts", Status(404))
+        async with on.page(on.link()) as page:
+            await page.until("shown('problem') && shown('source')")
+            await page.until("text('problem').includes('the tick at')")
+            assert "on_gap" not in await page.ask("document.getElementById('lines').textContent")
+            await page.tab.get_by_label("Leave out what cannot be had").check()
+            await page.until("video.ended && !shown('problem')")
+            assert "on_gap=skip&on_splice=skip" in await page.ask(
+                "document.getElementById('lines').textContent"
+            )
+
+
+async def test_file_of_a_page_is_linked(browser: Browser) -> None:
+    """A page whose video is an MP4 needs no proxy: where the file is can be followed."""
+    async with stage(browser) as on:
+        on.origin.add("/watch.html", "<!doctype html><video src='/film.mp4?sign=1'></video>")
+        on.origin.add("/robots.txt", "")
+        async with on.page(on.link("/watch.html")) as page:
+            await page.until("shown('problem')")
+            link = page.tab.get_by_role("alert").get_by_role("link")
+            assert await link.get_attribute("href") == on.origin.at("/film.mp4")
