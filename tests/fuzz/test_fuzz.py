@@ -89,8 +89,8 @@ def test_bad_output_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """Decode times that stand still are a failure."""
     real = Fragmenter.add
 
-    def add(self: Fragmenter, index: int, pts: int, dts: int, **rest: object) -> None:
-        real(self, index, pts, dts // 4096 * 4096, **rest)  # type: ignore[arg-type]
+    def add(self: Fragmenter, index: int, pts: int, dts: int, *rest: object) -> None:
+        real(self, index, pts, dts // 4096 * 4096, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(Fragmenter, "add", add)
     verdict = judge(seeds.make("packed_aac"), budget_bytes=BUDGET_BYTES)
