@@ -26,12 +26,11 @@ logger = logging.getLogger(__name__)
 # mallopt(3).  One arena: glibc makes up to eight for each core, one for each thread of a stream,
 # and what is free in one is of no use to the others.  The thresholds keep glibc from raising them
 # by itself, up to 32 MiB: then whatever libav and the fetches ask for comes from the heap, whose
-# end is pinned by any small thing that lives on.  Where they stand is a trade: with 128 KiB,
-# glibc's first value, each of fifty slow streams takes 2.6 MB instead of 3.1; but what is read from
-# a socket at a time (256,000 bytes) is mapped anew each time, and costs a tenth more CPU.
+# end is pinned by any small thing that lives on.  The first one is glibc's own first value, which
+# chunks from a socket just stay below (`fetch.connection.READ_BYTES`) and whole fragments do not.
 _OPTIONS = {
     -8: 1,  # M_ARENA_MAX
-    -3: 264 * 1024,  # M_MMAP_THRESHOLD
+    -3: 128 * 1024,  # M_MMAP_THRESHOLD
     -1: 512 * 1024,  # M_TRIM_THRESHOLD
 }
 _OVERRIDES = ("MALLOC_", "GLIBC_TUNABLES")  # of the operator, who knows better
@@ -55,7 +54,7 @@ def tune() -> None:
 
 
 class Tidier:
-    """Collects cycles and gives free memory back, once for each burst of streams that ended.
+    """Collects cycles and gives free memory back, once for each burst of streams that let go of it.
 
     Args:
         settle_s: from the first end of a burst until then.
@@ -68,8 +67,8 @@ class Tidier:
         self._timer: asyncio.TimerHandle | None = None
         self._done_s = float("-inf")
 
-    def ended(self) -> None:
-        """Note that a stream has ended."""
+    def note(self) -> None:
+        """Note that a stream has ended, or holds less than before."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
             when_s = max(loop.time() + self._settle_s, self._done_s + self._pause_s)

@@ -77,7 +77,7 @@ class Pipeline:
             playlists alone: no page is followed there.
         settings: limits.
         clock: the time, for live playlists.
-        on_leave: called whenever a stream has ended.
+        on_release: called whenever a stream has let go of memory: it ended, or needs less now.
         crowd: how many streams share the memory budget, where other processes have some of them;
             call `rebalance` from time to time then.
     """
@@ -90,7 +90,7 @@ class Pipeline:
         upstreams: Mapping[str, Fetcher] | None = None,
         clock: Clock | None = None,
         crowd: Callable[[], int] | None = None,
-        on_leave: Callable[[], None] = lambda: None,
+        on_release: Callable[[], None] = lambda: None,
     ) -> None:
         self._fetchers = {"": fetcher, **(upstreams or {})}
         self._settings = settings or Settings()
@@ -102,7 +102,7 @@ class Pipeline:
         self._pages = {
             name: Pages(one, shut if name else pages) for name, one in self._fetchers.items()
         }
-        self._on_leave = on_leave
+        self._on_release = on_release
         self._gate = TurnGate()
         self._streams: set[MediaStream] = set()
 
@@ -213,7 +213,12 @@ class Pipeline:
     ) -> MediaStream:
         self._check_room()
         stream = MediaStream(
-            supplies, keys=keys, gate=self._gate, on_close=self._leave, trail=trail
+            supplies,
+            keys=keys,
+            gate=self._gate,
+            on_close=self._leave,
+            on_release=self._on_release,
+            trail=trail,
         )
         self._streams.add(stream)
         self.rebalance()
@@ -271,7 +276,7 @@ class Pipeline:
     def _leave(self, stream: MediaStream) -> None:
         self._streams.discard(stream)
         self.rebalance()
-        self._on_leave()
+        self._on_release()
 
     def rebalance(self) -> None:
         """Divide the memory budget among the streams there are."""

@@ -44,6 +44,16 @@ SMALLEST_SHARE_BYTES = 256 * 1024
 # What a stream may hold at the start, before it is known who sets the pace.
 START_BYTES = 1024 * 1024
 
+# A client that waits for us for less than this part of the time that we wait for it has no use for
+# depth: it loses so much of its time at most.
+_PATIENT = 8
+
+# A client that takes this long for one part has enough for as long.
+_LONG_S = 1.0
+
+# How much of what was learned from one part still counts at the next one.
+_REMEMBERED = 0.75
+
 
 class MediaStream:
     """One running stream: an async iterator of whole parts, and a context manager.
@@ -59,6 +69,7 @@ class MediaStream:
         keys: KeyRing,
         gate: TurnGate,
         on_close: Callable[[MediaStream], None],
+        on_release: Callable[[], None],
         trail: Trail,
     ) -> None:
         self.id = trail.id
@@ -73,6 +84,8 @@ class MediaStream:
         self._outlet = Outlet(SMALLEST_SHARE_BYTES, gate)
         self._depth_bytes = START_BYTES  # of its share, what the client has use for
         self._divided_bytes = 0
+        self._is_deep = True  # whether it holds, or has held since it was told, more than the least
+        self._waited_s = self._took_s = 0.0  # the client for us, and we for the client
         self._gate = gate
         self._supplies = supplies
         for position, source in enumerate(supplies):
@@ -83,6 +96,7 @@ class MediaStream:
         self._working: asyncio.Future[None] | None = None
         self._closing: asyncio.Task[None] | None = None
         self._on_close = on_close
+        self._on_release = on_release
 
     def __repr__(self) -> str:
         rings = " ".join(repr(source.ring) for source in self._supplies)
@@ -154,22 +168,36 @@ class MediaStream:
         self._divide()
 
     def _learn(self, size: int, *, waited_s: float, took_s: float) -> None:
-        """Learn from a part: how long the client waited for it, and how long it took to take it."""
-        if waited_s > took_s:
+        """Learn from a part: how long the client waited for it, and how long it took to take it.
+
+        The latest parts count together: a system that buffers much for a slow client takes several
+        at once, after a long pause.
+        """
+        self._waited_s = _REMEMBERED * self._waited_s + waited_s
+        self._took_s = _REMEMBERED * self._took_s + took_s
+        if _PATIENT * self._waited_s > self._took_s:
             self._depth_bytes = min(self._depth_bytes + 2 * size, self.share_bytes)
         else:
-            self._depth_bytes = max(self._depth_bytes - 2 * size, SMALLEST_SHARE_BYTES)
-        if not 0.75 * self._divided_bytes <= self._depth_bytes <= 1.25 * self._divided_bytes:
+            less = self.share_bytes if took_s > _LONG_S else 2 * size
+            self._depth_bytes = max(self._depth_bytes - less, SMALLEST_SHARE_BYTES)
+        was, now = self._divided_bytes, self._depth_bytes
+        if not 0.75 * was <= now <= 1.25 * was or now == SMALLEST_SHARE_BYTES != was:
             self._divide()
+        if now > SMALLEST_SHARE_BYTES:
+            self._is_deep = True
+        elif self._is_deep and self.held_bytes <= 2 * SMALLEST_SHARE_BYTES:
+            self._is_deep = False
+            self._on_release()
 
     def _divide(self) -> None:
         """A quarter for the rings, a quarter for the outlet, the rest for segments that are fetched
-        ahead."""
+        ahead; for a client that we wait for, nothing is fetched or made ahead."""
         self._divided_bytes = min(self._depth_bytes, self.share_bytes)
         quarter = self._divided_bytes // 4
-        self._outlet.capacity_bytes = quarter
+        ahead = quarter if self._depth_bytes > SMALLEST_SHARE_BYTES else 0
+        self._outlet.capacity_bytes = ahead
         for source in self._supplies:
-            source.share(quarter // len(self._supplies), 2 * quarter // len(self._supplies))
+            source.share(quarter // len(self._supplies), 2 * ahead // len(self._supplies))
 
     # -- streaming ---------------------------------------------------------------------------------
 

@@ -93,7 +93,7 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
     limits = config.pipeline_settings(shared=shared)
     budget_bytes = limits.budget_bytes
     tidier = Tidier()
-    pipeline = Pipeline(fetcher, limits, upstreams=upstreams, crowd=crowd, on_leave=tidier.ended)
+    pipeline = Pipeline(fetcher, limits, upstreams=upstreams, crowd=crowd, on_release=tidier.note)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tidier.close)
         for one in (fetcher, *upstreams.values()):

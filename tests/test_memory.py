@@ -86,12 +86,12 @@ async def test_ended_tidies_once_for_a_burst() -> None:
     gc.callbacks.append(count)
     try:
         for _ in range(50):
-            tidier.ended()
+            tidier.note()
         assert not collections  # nothing of it is done where a stream ends
         async with asyncio.timeout(TIMEOUT_S):
             await died.wait()
         assert len(collections) == 1
-        tidier.ended()
+        tidier.note()
         later = asyncio.Event()
         asyncio.get_running_loop().call_later(0.05, later.set)
         await later.wait()

@@ -1,4 +1,4 @@
-"""The client's protocol, with four things that aiohttp 3.14 passes over, and one of our own.
+"""The client's protocol, with four things that aiohttp 3.14 passes over, and two of our own.
 
 1. A body that only the close of the connection ends has failed where that close was a reset.  The
    client takes any close for its end, and a short body for a whole one.
@@ -12,6 +12,8 @@
    for each stream whose client is slow.
 5. Bytes may be let to gather in the socket (`Connection.gather`), so that a stream at the pace at
    which it is watched costs one turn of the event loop for each batch instead of each packet.
+6. A socket is read by at most `READ_BYTES` at a time, where event loops read 256 kB: a stream whose
+   client is slow holds several such chunks at several places.
 
 Installed by `use`, which sets an attribute that aiohttp does not promise: tests/fetch/
 test_connection.py sees it when that goes.
@@ -29,7 +31,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-__all__ = ["Connection", "use"]
+__all__ = ["READ_BYTES", "Connection", "use"]
 
 # Other systems know the option too; whether their event loops heed it was not tried.
 _CAN_GATHER = sys.platform == "linux"
@@ -37,20 +39,59 @@ _TLS_SLACK_BYTES = 17 * 1024  # of a record that is in the socket's layer above 
 
 MOST_INTERIM = 32  # 100 and 103 come once or twice; Go's client takes 5
 
+# With what Python adds to it, less than the size from which glibc maps memory by default.
+READ_BYTES = 120 * 1024
+
 
 def use(connector: aiohttp.BaseConnector) -> None:
     """Let the connections that `connector` makes from now on be of this kind."""
-    factory = functools.partial(Connection, loop=asyncio.get_running_loop())
+    loop, place = asyncio.get_running_loop(), memoryview(bytearray(READ_BYTES))
+    factory = functools.partial(Connection, loop=loop, place=place)
     connector._factory = factory  # type: ignore[assignment] # noqa: SLF001 - no other way
 
 
+class _Reader(asyncio.BufferedProtocol):
+    """What the transport knows in the place of a connection, so that it reads where it is told.
+
+    Args:
+        connection: is told the rest.
+        place: where all connections of an event loop read to, one at a time.
+    """
+
+    def __init__(self, connection: Connection, place: memoryview) -> None:
+        self._connection = connection
+        self._place = place
+        self.pause_writing = connection.pause_writing  # type: ignore[method-assign]
+        self.resume_writing = connection.resume_writing  # type: ignore[method-assign]
+        self.eof_received = connection.eof_received  # type: ignore[method-assign]
+        self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._place
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._connection.data_received(bytes(self._place[:nbytes]))
+
+
 class Connection(ResponseHandler):
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    """One connection to an origin.
+
+    Args:
+        loop: as ever.
+        place: where it reads to.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, place: memoryview) -> None:
         super().__init__(loop)
+        self._place = place
         self._asked = False  # and the head of the answer has not come
         self._interim = 0  # answers since then
         self._held = False  # whether `go_on` is waited for
         self._low_water = 1  # of the socket, in bytes
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        transport.set_protocol(_Reader(self, self._place))
 
     def gather(self, size: int) -> None:
         """Take notice of what arrives only when `size` bytes have, or the other side is done.

@@ -40,7 +40,7 @@ __all__ = ["Prefetcher", "Sink"]
 
 # Brought as it comes; behind it, in batches (`Body.read`): a player that has begun has something to
 # go on from by then.
-EAGER_BYTES = 1024 * 1024
+EAGER_BYTES = 512 * 1024
 
 MAX_LINE = 32  # segments in the line, however small: bounds the book-keeping
 

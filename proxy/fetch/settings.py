@@ -40,7 +40,7 @@ class Settings:
 
     # Sizes.  Those of playlists, pages and keys are given with each `read`.
     segment_bytes: int = 64 * MIB  # 25 Mbit/s x 10 s = 31 MB, twice that
-    read_buffer_bytes: int = 64 * KIB  # per connection: it holds up to twice that when not read
+    read_buffer_bytes: int = 48 * KIB  # per connection: not read any more with twice that
 
     # Retries.  Attempts are counted from 1; a segment's start anew after real progress.
     segment_attempts: int = 3

@@ -22,7 +22,8 @@ class Outlet:
     """A bounded queue of parts from a worker thread to the event loop.
 
     Args:
-        capacity_bytes: what it holds before `put` waits; a part that finds it empty always fits.
+        capacity_bytes: what it holds before `put` waits; exceeded by one part at most.  With 0,
+            `put` waits until somebody asks for the next part.
         gate: let go of by the worker while it waits.
     """
 
@@ -50,24 +51,28 @@ class Outlet:
     # -- worker thread -----------------------------------------------------------------------------
 
     def put(self, part: Part) -> None:
-        """Hand over a part; waits while there is no room.
+        """Hand over a part, and wait until there is room for another one: what the next one is made
+        of may as well stay at the origin until then.
 
         Raises:
             BridgeClosed: nobody will take it.
         """
-        if not self._has_room(part):
-            with self._gate.released(), self._changed:
-                while not self._has_room(part):
-                    self._changed.wait()
         with self._changed:
-            if self._closed:
-                raise BridgeClosed
-            self._parts.append(part)
-            self._size += len(part.data)
-            self._wake()
+            if not self._closed:
+                self._parts.append(part)
+                self._size += len(part.data)
+                self._wake()
+        if self._is_full():
+            with self._gate.released(), self._changed:
+                while self._is_full():
+                    self._changed.wait()
+        if self._closed:
+            raise BridgeClosed
 
-    def _has_room(self, part: Part) -> bool:
-        return self._closed or not self._size or self._size + len(part.data) <= self.capacity_bytes
+    def _is_full(self) -> bool:
+        if self._closed:
+            return False
+        return self._size > self.capacity_bytes or not (self.capacity_bytes or self._waiter)
 
     def finish(self) -> None:
         """Say that nothing follows."""
@@ -107,6 +112,7 @@ class Outlet:
                         raise error
                     raise StopAsyncIteration
                 waiter = self._waiter = self._loop.create_future()
+                self._changed.notify()
             await waiter
 
     # -- either ------------------------------------------------------------------------------------

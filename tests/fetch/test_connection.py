@@ -2,14 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import uvloop
 
 from proxy.errors import SourceUnavailable
 from proxy.fetch import Fetcher
+from proxy.fetch.connection import READ_BYTES
 from tests.fetch.helpers import quick
 
 Answer = Callable[[asyncio.StreamWriter, int], Awaitable[None]]
@@ -132,6 +135,25 @@ async def test_read_interim_answers_without_end() -> None:
                 await segment(fetcher, url)
 
 
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop])
+def test_read_takes_little_at_a_time(loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """However much there is, and however fast: each chunk is one read of a size of our choice."""
+    whole = os.urandom(8_000_000)
+
+    async def answer(writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(whole) + whole)
+
+    async def fetch() -> list[bytes]:
+        async with server(answer) as url, Fetcher(quick()) as fetcher:
+            async with fetcher.open(url, max_bytes=len(whole)) as body:
+                return [chunk async for chunk in body]
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        chunks = runner.run(fetch())
+    assert b"".join(chunks) == whole
+    assert max(map(len, chunks)) <= READ_BYTES
+
+
 async def test_read_holds_nothing_that_nobody_waits_for() -> None:
     """Behind what was taken nothing more is read from the socket, until somebody waits for it."""
     whole = bytes(4_000_000)
@@ -147,7 +169,7 @@ async def test_read_holds_nothing_that_nobody_waits_for() -> None:
                 got += len(chunk)
                 for _ in range(10):  # time for the loop to read what the socket has
                     await asyncio.sleep(0)
-                if len(chunk) > 2 * 64 * 1024:  # the client had stopped reading
+                if len(chunk) > 2 * fetcher.settings.read_buffer_bytes:  # the client has stopped
                     stopped = True
                     assert body._content.total_bytes == got
             assert stopped

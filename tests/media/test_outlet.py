@@ -92,33 +92,34 @@ async def test_iterate_that_is_cancelled() -> None:
 
 
 async def test_put_waits_while_it_is_full() -> None:
-    """A worker waits while its part has no room, letting others run, and goes on when it has."""
+    """A worker waits while there is no room for more, letting others run, and goes on when there
+    is."""
     gate = TurnGate()
     outlet = Outlet(100, gate)
     put: list[int] = []
 
     def work() -> None:
-        for number in range(4):
+        for number in range(5):
             outlet.put(part(40, number))
             put.append(number)
 
     worker = Worker(gate, work)
     await worker.waits()
     assert put == [0, 1]
+    assert outlet.size == 120
     assert [one.data[3] for one in await take(outlet, 1)] == [0]
-    await _until(lambda: put == [0, 1, 2])
+    await _until(lambda: outlet.size == 120)
     await passed(gate)
     assert put == [0, 1, 2]
-    assert [one.data[3] for one in await take(outlet, 3)] == [1, 2, 3]
+    assert [one.data[3] for one in await take(outlet, 4)] == [1, 2, 3, 4]
     await worker.result()
 
 
 async def test_put_of_a_part_larger_than_the_outlet() -> None:
-    """An empty outlet takes any part: it could never leave otherwise."""
+    """It holds any part, and that one alone: it could never leave otherwise."""
     gate = TurnGate()
     outlet = Outlet(100, gate)
-    await Worker(gate, lambda: outlet.put(part(5_000))).result()
-    worker = Worker(gate, lambda: outlet.put(part(1, 2)))
+    worker = Worker(gate, lambda: outlet.put(part(5_000)))
     await worker.waits()
     assert not worker.is_done
     assert [len(one.data) for one in await take(outlet, 1)] == [5_000]
@@ -126,7 +127,7 @@ async def test_put_of_a_part_larger_than_the_outlet() -> None:
 
 
 async def test_put_waits_until_there_is_room_enough() -> None:
-    """A large part waits for as many small ones as it takes."""
+    """Behind a large part, as many small ones have to go as it takes."""
     gate = TurnGate()
     outlet = Outlet(100, gate)
     for _ in range(10):
@@ -138,6 +139,45 @@ async def test_put_waits_until_there_is_room_enough() -> None:
     assert not worker.is_done
     await take(outlet, 1)
     await worker.result()
+
+
+async def test_put_waits_until_the_next_part_is_asked_for() -> None:
+    """An outlet without capacity makes nothing ahead: not even while its part is being sent."""
+    gate = TurnGate()
+    outlet = Outlet(0, gate)
+    made: list[int] = []
+
+    def work() -> None:
+        for number in range(3):
+            made.append(number)
+            outlet.put(part(40, number))
+
+    worker = Worker(gate, work)
+    for number in range(3):
+        assert [one.data[3] for one in await take(outlet, 1)] == [number]
+        await worker.waits()
+        await passed(gate)
+        assert made == list(range(number + 1))
+    taking = asyncio.ensure_future(anext(outlet))
+    await worker.result()
+    taking.cancel()
+
+
+async def test_put_goes_on_when_the_outlet_grows() -> None:
+    """A worker that waits for room sees that there is more of it when the next part is taken."""
+    gate = TurnGate()
+    outlet = Outlet(10, gate)
+
+    def work() -> None:
+        for number in range(3):
+            outlet.put(part(100, number))
+
+    worker = Worker(gate, work)
+    await worker.waits()
+    outlet.capacity_bytes = 1_000
+    await take(outlet, 1)
+    await worker.result()
+    assert len(await take(outlet, 2)) == 2
 
 
 async def test_put_keeps_the_gate_where_there_is_room() -> None:
