@@ -37,7 +37,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-PIECE_BYTES = 256 * 1024  # what a client must take within idle_client_s: 4.3 kB/s at 60 s
+PIECE_BYTES = 64 * 1024  # servers copy what they are given, and keep it until it is taken
 
 
 def create_app() -> AsgiApp:

@@ -30,7 +30,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from aiohttp import HttpVersion10, web
+from aiohttp import HttpVersion10, http_writer, web
 from aiohttp.http import HttpProcessingError
 
 from proxy.app import (
@@ -117,6 +117,7 @@ async def serve(
     `yields` is given where other processes accept from them, too: see `Acceptor`.
     """
     loop = asyncio.get_running_loop()
+    _write_without_copies(loop)
     addresses = tuple(map(shown, sockets))
     handler = _Handler(app)
     runner = web.ServerRunner(_HttpServer(handler), shutdown_timeout=CLOSE_TIMEOUT_S)
@@ -138,6 +139,16 @@ async def serve(
         app.drain()
         await handler.cut_all()
         await runner.cleanup()
+
+
+def _write_without_copies(loop: asyncio.AbstractEventLoop) -> None:
+    """Let aiohttp hand over the pieces of a chunk as they are.
+
+    It joins them under a Python whose own transports forget about flow control when they are given
+    several (CVE-2024-12254); those of uvloop do not.
+    """
+    if type(loop).__module__ == "uvloop":
+        http_writer.SKIP_WRITELINES = False
 
 
 class _Handler:
