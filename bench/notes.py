@@ -26,10 +26,12 @@ NOTES: Mapping[str, str] = {
     "memory": (
         "The whole process tree counts: per stream is (tree - idle tree) / n, and tree / n is what "
         "a machine has to have. Origin-paced, a stream holds what libavformat, its thread and one "
-        "batch of bytes take. Client-paced, fragments wait for the client on their way: one in the "
-        "outlet, one in the hands of the server, whose chunked write joins it into a copy, one in "
-        "the making, and behind them a batch of what was read; half of it is media. Writing "
-        "without that copy, and shorter fragments for clients that are slow, would be next."
+        "batch of bytes take; of that, a buffer of libavformat for the largest picture and another "
+        "of its parser are not ours to choose. Client-paced, a fragment waits in the hands of the "
+        "server and the next one behind it, and a batch of what was read before them; nothing is "
+        "fetched or made ahead. uvicorn copies what it is given, and the kernel's queue, which an "
+        "ASGI application cannot keep short, lets all streams run at once for a while at their "
+        "start: the heap has been larger, and does not give all of that back."
     ),
     "cpu": (
         "The figure is that of the whole work: from before the first request until all streams "
