@@ -252,7 +252,8 @@ def _table(result: Result) -> Iterator[str]:
     for case, rows in _by_case(rows_shown, result.question).items():
         there = {k: v for k, v in columns.items() if any(k in row.values for row in rows)}
         yield f"\n{case}\n" if case else ""
-        yield f"| contender | {' | '.join(there.values())} | n |"
+        first = "step" if result.question == "steps" else "contender"
+        yield f"| {first} | {' | '.join(there.values())} | n |"
         yield f"|---|{'---:|' * (len(there) + 1)}"
         for row in rows:
             cells = [_cell(row.values.get(value, [])) for value in there]
@@ -288,6 +289,7 @@ def _case(row: Row) -> str:
         "pace": "{}-paced",
         "streams": "{} at a time",
         "seconds": "{:g} s",
+        "how": "{}",
     }
     parts = [words[key].format(value) for key, value in row.case.items()]
     said = ", ".join(parts).replace(", 0 Mbit/s", ", unlimited rate")

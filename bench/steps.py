@@ -34,6 +34,7 @@ SHOWN = ("cpu_ms_per_mb",)
 MB = 1e6
 CHUNK_BYTES = 256_000  # what uvloop reads from a socket at a time
 SECONDS = 12.0
+STREAMS = 50
 
 
 class _Memory:
@@ -110,7 +111,7 @@ async def run(options: Options) -> Result:
             with _Threads(server, result, "1 stream, full speed") as threads:
                 threads.delivered_bytes = (await asyncio.to_thread(whole, server, fast)).size
         for pace in paced.PACES:
-            await _many(options.folder, server, paced.sources(source, 50, pace), pace, result)
+            await _many(options.folder, server, paced.sources(source, STREAMS, pace), pace, result)
     return result
 
 

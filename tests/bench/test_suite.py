@@ -24,6 +24,7 @@ from bench import (
     readme,
     report,
     scale,
+    steps,
     throughput,
     tree,
     ttff,
@@ -227,6 +228,24 @@ async def test_cpu_at_full_speed_measures_one_whole_stream(folder: Path) -> None
     assert pipe is not None
     assert raw is not None
     assert pipe > raw
+
+
+async def test_steps_are_measured_and_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step alone costs more than those in it, and the report has all of them."""
+    monkeypatch.setattr(steps, "SECONDS", 1.0)
+    monkeypatch.setattr(steps, "STREAMS", 2)
+    result = await steps.run(options(folder))
+    demux, units, whole = (
+        result.median(name, "cpu_ms_per_mb", how="alone") or 0.0 for name in steps.ALONE
+    )
+    assert 0 < demux < units < whole
+    result.about = surroundings(clips.load(folder), {})
+    result.write(tmp_path)
+    text = report.write(tmp_path, tmp_path / "out").read_text()
+    for how in ("alone", "1 stream, full speed", "2 streams, origin-paced"):
+        assert f"\n\n{how}\n\n| step | CPU, ms/MB |" in text
 
 
 def test_report_shows_what_was_measured_and_what_was_not(folder: Path, tmp_path: Path) -> None:
