@@ -37,7 +37,7 @@ STYLE: dict[Any, Any] = {
         ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), GREY
     ),
 }
-LOGARITHMIC = 40  # when the longest bar is so many times the shortest
+OUTLIER = 10  # a bar that is so many times the next one
 DOTS_PER_INCH = 110
 
 
@@ -139,15 +139,21 @@ def _bars(panels: Sequence[tuple[str, list[Row]]], value: str, title: str) -> Fi
 def _bar_panel(axes: Axes, rows: list[Row], value: str) -> None:
     medians = [median(row.values[value]) for row in rows]
     names = [row.contender for row in rows]
-    axes.barh(names, medians, color=[COLOURS.get(name, OTHER) for name in names])
+    least, most = ([0.0, 0.0, *sorted(medians)])[-2:]
+    # A bar starts at 0, so that its length is its value; one that is far longer than the others is
+    # broken off, so that those can be told apart.
+    edge = 1.5 * least if most > OUTLIER * least > 0 else most
+    axes.barh(
+        names,
+        [min(one, edge) for one in medians],
+        color=[COLOURS.get(name, OTHER) for name in names],
+    )
     axes.invert_yaxis()
-    positive = [one for one in medians if one > 0]
-    if positive and max(positive) / min(positive) > LOGARITHMIC:
-        axes.set_xscale("log")
     for index, one in enumerate(medians):
+        said = f"{one:.3g}" if one < 1000 else f"{one:.0f}"
         axes.annotate(
-            f"{one:.3g}" if one < 1000 else f"{one:.0f}",
-            (max(one, 0), index),
+            f"… {said}" if one > edge else said,
+            (min(max(one, 0), edge), index),
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
