@@ -13,6 +13,8 @@
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
+# What the installation compiles; it is repeated when this changes.
+COMPILED := setup.py proxy/media/flow.pyx proxy/media/flow.pxd proxy/media/transport.pyx
 # The first Python that is new enough.
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
@@ -50,7 +52,8 @@ fuzz: $(VENV)/.dev
 	$(BIN)/python -m fuzz $(ARGS)
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis site
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis site build remuxd.egg-info
+	rm -f proxy/media/*.c proxy/media/*.so
 
 # Debian has Python's venv module in a package of its own.
 $(BIN)/python:
@@ -65,10 +68,24 @@ $(BIN)/python:
 			exit 1; \
 		fi; }
 
-$(VENV)/.run: pyproject.toml | $(BIN)/python
+# A compiler that finds the headers of C and of this Python; remuxd can do without.
+$(VENV)/.compiler: | $(BIN)/python
+	@headers=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))'); \
+	compiles() { echo '#include <Python.h>' | $${CC:-gcc} -I "$$headers" -E -xc - >/dev/null 2>&1; }; \
+	missing="gcc libc6-dev"; \
+	python=$$(readlink -f $(BIN)/python); \
+	case $$python in /usr/bin/python3*) missing="$$missing $${python##*/}-dev";; esac; \
+	if ! compiles && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -q && apt-get install -y -q --no-install-recommends $$missing; \
+	fi; \
+	compiles || echo "remuxd will run without its compiled demuxer, slower:" \
+		"no C compiler, or no Python.h. On Debian: apt-get install $$missing; make clean" >&2
+	@touch $@
+
+$(VENV)/.run: pyproject.toml $(COMPILED) | $(VENV)/.compiler
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml | $(BIN)/python
+$(VENV)/.dev: pyproject.toml $(COMPILED) | $(VENV)/.compiler
 	$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[all]'
 	@touch $@ $(VENV)/.run

@@ -20,6 +20,7 @@ The rooms:
     fetch       the outgoing network: deadlines, limits, retries, prefetch
     guard       pure: which hosts and addresses may be fetched from, signed URLs, what may be logged
     media       blocking, on a worker thread: segments into fragments; the only room that knows PyAV
+                and has compiled modules
     pipeline    joins hls, fetch, extract and media, and knows no server; with it request (what a
                 client asks for), pages and robots (from a page to its playlist), plan (which
                 playlists), clip (where to begin and end), stream (one that runs), supply (one

@@ -50,7 +50,7 @@ ROOMS = {
     "fetch": Room(
         # media.chain: the one walker along boxes, pure, tells fetch too whether all of them came.
         proxy=("", "errors", "events", "fetch", "hls.model", "guard", "media.chain"),
-        foreign=("aiohttp", "yarl", "multidict", "tenacity", "cryptography"),
+        foreign=("aiohttp", "yarl", "multidict", "tenacity", "cryptography", "xxhash"),
     ),
     **{
         pure: Room(proxy=("errors", pure), foreign=("cryptography",))
@@ -86,8 +86,9 @@ ROOMS = {
         proxy=("events", "verdicts"), never=frozenset(NEVER_PURE - {"datetime"})
     ),
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
-    "faces.asgi": Room(proxy=("app", "errors", "wiring", "memory")),
+    "faces.asgi": Room(proxy=("app", "errors", "faces.patience", "wiring", "memory")),
     "faces.address": Room(),
+    "faces.patience": Room(),
     "player": Room(),
     "logs": Room(),
     "memory": Room(),

@@ -406,7 +406,7 @@ async def test_all_segments_unfit() -> None:
 
 
 @pytest.mark.parametrize("on_gap", ["skip", "abort"])
-@pytest.mark.parametrize("size", [3_000, 5_555, 9_001])
+@pytest.mark.parametrize("size", [3_300, 5_700, 9_001])  # within a picture
 async def test_segment_breaks_off(on_gap: Literal["skip", "abort"], size: int) -> None:
     """A segment that breaks off for good leaves no cut picture or frame behind."""
     clip = make_clip(seconds=6.0)
@@ -497,8 +497,8 @@ async def test_other_pids_inside_a_segment(key: bytes | None) -> None:
 
 @pytest.mark.parametrize("spoilt", [PAGE, b"", None])
 async def test_aes_128_unfit_segment_skipped(spoilt: bytes | None) -> None:
-    """`on_gap=skip`: what does not decrypt is missing too; None: cut by a block, so that it shows
-    at the end only."""
+    """`on_gap=skip`: what does not decrypt is missing too; None: cut between two blocks, so that
+    it shows at the end only."""
     clip = make_clip(seconds=4.0)
     key = b"0123456789abcdef"
     async with Origin() as origin, pipeline() as one:
@@ -508,7 +508,7 @@ async def test_aes_128_unfit_segment_skipped(spoilt: bytes | None) -> None:
         for number, piece in enumerate(pieces(clip, 1.0)):
             data = encrypted(piece.data, key, number.to_bytes(16, "big"))
             if number == 2:
-                data = data[:-16] if spoilt is None else spoilt
+                data = data[:30_000] if spoilt is None else spoilt
             origin.add(f"/{number}.ts", data)
             entries.append(Entry(uri=f"{number}.ts", duration_s=1, tags=(tag,)))
         address = publish_playlist(origin, entries)

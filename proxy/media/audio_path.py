@@ -34,6 +34,7 @@ class _AudioPath:
     parameter_sets: Sequence[bytes] = ()
     in_band: Sequence[bytes] = ()
     follows = False
+    prefixed = False
 
     def __init__(self, config: bytes = b"") -> None:
         self.left_out = 0
@@ -89,6 +90,13 @@ class _AudioPath:
 
     def feed(self, data: memoryview, *, keyframe: bool) -> Sample | None:  # noqa: ARG002
         return ((data,), len(data)) if self._is_same(data) else None
+
+    @property
+    def is_settled(self) -> bool:
+        return False
+
+    def passes(self, data: bytes) -> bool:  # noqa: ARG002
+        return False
 
     def begin_here(self) -> None:
         pass
@@ -146,6 +154,14 @@ class AacPath(_AudioPath):
             self._head = head & _ADTS_FIXED
         block = data[7:] if head & _ADTS_UNPROTECTED else data[9:]
         return (block,), len(block)
+
+    @property
+    def is_settled(self) -> bool:
+        return not self._config and self._head >= 0
+
+    def passes(self, data: bytes) -> bool:
+        head: int = _ADTS.unpack_from(data)[0]
+        return head & _ADTS_FIXED == self._head
 
 
 _AC3_MIX_BITS = (0, 0, 2, 2, 2, 4, 2, 4)  # cmixlev, surmixlev, dsurmod, by acmod

@@ -24,12 +24,15 @@ _PATHS: dict[str, Callable[[bytes], Path]] = {
 COPYABLE = frozenset(_PATHS)
 
 
-def path_for(codec: str, config: bytes = b"", size: tuple[int, int] = (0, 0)) -> Path:
+def path_for(
+    codec: str, config: bytes = b"", size: tuple[int, int] = (0, 0), *, prefixed: bool = False
+) -> Path:
     """Return a fresh path for a codec in `COPYABLE` (FFmpeg's name).
 
     Args:
         config: extradata, where the container and not the stream itself describes it (MP4).
         size: width and height of the picture, where the container says it.
+        prefixed: whether NAL units come behind their lengths, though no extradata says so.
 
     Raises:
         BitstreamError: the extradata is damaged.
@@ -37,4 +40,5 @@ def path_for(codec: str, config: bytes = b"", size: tuple[int, int] = (0, 0)) ->
     path = _PATHS[codec](config)
     if isinstance(path, Av1Path):
         path.size = size
+    path.prefixed = prefixed
     return path

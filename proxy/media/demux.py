@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import av
 from av.codec.context import CodecContext
@@ -21,6 +21,23 @@ from proxy.media.bitstream import COPYABLE
 from proxy.media.fence import MOST_STREAMS, CheckedBoxes, Metered
 from proxy.media.psi import Program, ProgramReader
 from proxy.media.section import Format, Input
+
+if TYPE_CHECKING:
+    from proxy.media import transport
+    from proxy.media.transport import Frames as Frames  # noqa: PLC0414 - it is ours
+else:
+    try:
+        from proxy.media.transport import Frames
+    except ImportError:  # nobody has compiled it, and nobody makes them
+
+        class Frames:
+            """Several audio frames in one."""
+
+
+# One access unit or audio frame, from libavformat or from our own demuxer of plain sections; and
+# several audio frames in one.
+Packet: TypeAlias = "av.Packet[Any] | transport.Packet"
+Packets: TypeAlias = "Packet | Frames"
 
 # Measured over 50 segments of the corpus against unlimited probing: the same packets in the same
 # order, and every time that is stated is stated alike; opening takes 0.2-0.9 ms instead of 2-12 ms.
@@ -71,6 +88,7 @@ class SourceTrack:
     config: bytes = b""  # extradata, where the container has it (MP4)
     size: tuple[int, int] = (0, 0)  # of the picture, in pixels, where the container has it
     wraps: bool = False  # whether its clock has 33 bits
+    prefixed: bool = False  # whether its NAL units come behind their lengths, not start codes
 
 
 class _Tap:

@@ -5,16 +5,21 @@ Runs on the worker thread; belongs to the remux, which ties its tracks to the la
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import av
 
 from proxy.errors import CorruptMedia
-from proxy.media.demux import Demuxer, SourceTrack
+from proxy.media.demux import Demuxer, Packets, SourceTrack
 from proxy.media.lane import Lane
+from proxy.media.plain import Flow, PlainDemuxer, open_section
 from proxy.media.section import Input, Section
+
+
+def _never() -> None:
+    return None
 
 
 class Feed:
@@ -30,14 +35,15 @@ class Feed:
     def __init__(self, source: Input, *, video: bool, audio: bool, language: str | None) -> None:
         self._source = source
         self._wants: dict[str, Any] = {"video": video, "audio": audio, "language": language}
-        self._demuxer: Demuxer | None = None
-        self._packets: Iterator[av.Packet[Any]] = iter(())
+        self._demuxer: Demuxer | PlainDemuxer | None = None
+        self._packets: Iterator[Packets] = iter(())
         self._is_unopened = False  # whether the last section broke off before it could be opened
         self.next: Section | None = None  # the section that is to be opened next
         self.lanes: dict[int, Lane] = {}  # by stream index
         self.exhausted = False  # on this clock
         self.incomplete = 0  # packets of the chosen tracks that were cut where a section broke off
         self._first_group: int | None = None
+        self.settle: Callable[[], Flow | None] = _never  # see `PlainDemuxer`
 
     def advance(self) -> None:
         """Find out what comes next."""
@@ -61,18 +67,18 @@ class Feed:
         self.close()
         self.exhausted = False
         try:
-            self._demuxer = Demuxer(
-                self._source, self.next.format, explicit=self.next.explicit, **self._wants
-            )
+            self._demuxer = open_section(self._source, self.next, **self._wants)
         except (av.FFmpegError, CorruptMedia):
             if not self._source.broken_off:
                 raise
             self._is_unopened = True
             return ()
+        if isinstance(self._demuxer, PlainDemuxer):
+            self._demuxer.settle = self.settle
         self._packets = self._demuxer.packets()
         return self._demuxer.tracks
 
-    def packet(self) -> av.Packet[Any] | None:
+    def packet(self) -> Packets | None:
         """Return the next packet of the section; None at its end."""
         packet = next(self._packets, None)
         if packet is None and self._demuxer is not None:

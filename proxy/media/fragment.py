@@ -22,12 +22,13 @@ from proxy.media.boxes import TrackRun, movie_fragment
 
 # Seconds of media per fragment, from the second one on; the last value stays.  A fragment is what a
 # client at its own pace has waiting for it, so its length is memory: 50 streams of 4 Mbit/s took
-# 1.88 MB each with 0.5, and 1.72 with 0.4, at the same CPU.
-_GROWTH_S = (0.1, 0.2, 0.3, 0.4)
+# 1.9 MB each with 0.5, and 1.5 with 0.4, at the same CPU.
+FRAGMENT_S = 0.4
+_GROWTH_S = (0.1, 0.2, 0.3, FRAGMENT_S)
 
 # Bytes of samples after which a fragment ends whatever its duration: at 10 Mbit/s 0.4 s, and the
 # most that a stream of high bitrate holds back at a time.
-_FRAGMENT_BYTES = 512 * 1024
+FRAGMENT_BYTES = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +149,7 @@ class Fragmenter:
             # Spares nearly all of them a closer look.
             and (
                 dts - track.samples[0][0] >= self._target[index]
-                or self._bytes >= _FRAGMENT_BYTES
+                or self._bytes >= FRAGMENT_BYTES
                 or (sync and track.video)
             )
             and self._is_full(track, index, dts, sync=sync)
@@ -166,10 +167,10 @@ class Fragmenter:
             return leads and all(other.samples for other in self._tracks)
         lasting = dts - track.samples[0][0]
         if leads:
-            return lasting >= self._target[index] or self._bytes >= _FRAGMENT_BYTES
+            return lasting >= self._target[index] or self._bytes >= FRAGMENT_BYTES
         # Another track does not wait for a leader that pauses: twice the target is enough.
         return lasting >= 2 * self._target[index] + track.timescale // 2 or (
-            self._bytes >= 2 * _FRAGMENT_BYTES
+            self._bytes >= 2 * FRAGMENT_BYTES
         )
 
     def _cut(self, arriving: _Track | None, dts: int) -> None:
@@ -208,6 +209,37 @@ class Fragmenter:
                 data=data,
                 sequence=self._sequence,
                 duration_s=leading_s,
+                starts_with_keyframe=keyframe,
+            )
+        )
+
+    # -- for a flow --------------------------------------------------------------------------------
+
+    def steady_state(
+        self,
+    ) -> tuple[int, list[tuple[int, int, bool, list[_Sample]]], int] | None:
+        """Return what it holds, for somebody who goes on in its place: the last sequence number;
+        track ID, timescale, kind and samples of each track; which of them leads.  None while
+        fragments still grow."""
+        if self._sequence < len(_GROWTH_S):
+            return None
+        tracks = [(t.track_id, t.timescale, t.video, t.samples) for t in self._tracks]
+        return self._sequence, tracks, self._tracks.index(self._leader)
+
+    def go_on(self, sequence: int, tracks: Sequence[tuple[list[_Sample], int]]) -> None:
+        """Go on from where somebody else has come: samples and what one lasts, of each track."""
+        self._sequence = sequence
+        for track, (samples, frame_ticks) in zip(self._tracks, tracks, strict=True):
+            track.samples, track.frame_ticks = samples, frame_ticks
+        self._bytes = sum(sample[2] for track in self._tracks for sample in track.samples)
+
+    def emit(self, data: bytes, sequence: int, duration_s: float, keyframe: bool) -> None:  # noqa: FBT001
+        """Emit a fragment that somebody else has made."""
+        self._emit(
+            Fragment(
+                data=data,
+                sequence=sequence,
+                duration_s=duration_s,
                 starts_with_keyframe=keyframe,
             )
         )

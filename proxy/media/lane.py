@@ -10,17 +10,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any, Literal
-
-import av
+from typing import TYPE_CHECKING, Literal
 
 from proxy.errors import CorruptMedia, SpliceIncompatible
 from proxy.media.bitstream import path_for
-from proxy.media.demux import SourceTrack
+from proxy.media.demux import Packet, SourceTrack
 from proxy.media.fragment import Fragmenter
 from proxy.media.path import Path, Sample
 from proxy.media.section import Section
 from proxy.media.timeline import TimelineJumped, Times, TrackTimeline, nearest
+
+if TYPE_CHECKING:
+    from proxy.media.transport import Frames
 
 _CLOCK_HZ = 90000
 _CLOCK_MODULUS = 1 << 33  # ISO/IEC 13818-1 section 2.4.3.6
@@ -47,6 +48,10 @@ _LONGEST_TICKS = 1 << 31
 
 def _nowhere() -> None:
     return None
+
+
+def _path_of(track: SourceTrack) -> Path:
+    return path_for(track.codec, track.config, track.size, prefixed=track.prefixed)
 
 
 @dataclass(slots=True)
@@ -83,13 +88,13 @@ class Lane:
         self.held_bytes = 0
         self.fragmenter: Fragmenter | None = None  # where its samples go, once it has a place
         self._placed_ticks = 0  # the last decode time in the output
-        self._flows = False  # whether its samples go there at once
+        self.flows = False  # whether its samples go there at once
         self.copied = 0  # packets
         self.barren = 0  # packets since the last one of which something came
         self.epoch = 0  # how many shifts of the output it has followed
         self.others_s: Callable[[], float | None] = _nowhere  # how far they have been read
         self.near_s: float | None = None  # where the other tracks of its clock are
-        self.path: Path = path_for(track.codec, track.config, track.size)
+        self.path = _path_of(track)
         self._track = track
         self._section = Section()
         self._clock: int | None = None  # of the section, unwrapped
@@ -144,18 +149,19 @@ class Lane:
             message = f"{self._track.codec} becomes {track.codec} in mid-stream"
             raise SpliceIncompatible(message)
         self._section = section
-        self._flows = False
+        self.flows = False
         timeline = self._timeline
         same = track.config == self._track.config and track.timescale == self._track.timescale
         self._track = track
         if not discontinuity and same and timeline is not None and section.format in _CLOCKED:
             timeline.expect_hole(section.hole_s)
+            self.path.prefixed = track.prefixed
             return
         self._earlier = timeline or self._earlier
         self._timeline = None
         self._hole_s = None if discontinuity else section.hole_s
         self._left_out += self.path.left_out
-        self.path = path_for(track.codec, track.config, track.size)
+        self.path = _path_of(track)
         self.path.follows = self._entry_sets is not None
         if track.config and self._entry_sets is not None:
             self._sets_change |= self._entry_sets != self.path.parameter_sets
@@ -176,7 +182,7 @@ class Lane:
         """Whether its next packet is the first of a section."""
         return self._timeline is None
 
-    def feed(self, packet: av.Packet[Any]) -> Sequence[Held]:
+    def feed(self, packet: Packet) -> Sequence[Held]:
         """Take a packet.  In the middle of a track its sample goes into the output at once;
         otherwise return the samples that are complete and dated with it.
 
@@ -187,7 +193,7 @@ class Lane:
         sync = packet.is_keyframe
         sample = self.path.feed(memoryview(packet), keyframe=sync)
         timeline = self._timeline
-        if self._flows and sample is not None and timeline is not None:
+        if self.flows and sample is not None and timeline is not None:
             try:
                 times = timeline.fill(packet.pts, packet.dts)
             except TimelineJumped:
@@ -197,9 +203,9 @@ class Lane:
                 self.barren = 0
                 self._place(times, *sample, sync, timeline)
                 return ()
-        self._flows = False
+        self.flows = False
         held = self._examine(packet, sample, sync=sync)
-        self._flows = (
+        self.flows = (
             self.fragmenter is not None
             and not self.waits
             and not self.begins
@@ -209,9 +215,58 @@ class Lane:
         )
         return held
 
-    def _examine(
-        self, packet: av.Packet[Any], sample: Sample | None, *, sync: bool
-    ) -> Sequence[Held]:
+    def feed_frames(self, frames: Frames) -> Sequence[Packet]:
+        """Take audio frames that follow each other, in the middle of a track; return those that
+        `feed` has to look into.
+
+        Raises:
+            CorruptMedia: as `place`.
+        """
+        timeline = self._timeline
+        if not self.flows or timeline is None or not self.path.passes(frames.data):
+            return frames.packets()
+        data, sizes = frames.blocks()
+        blocks, end = memoryview(data), 0
+        pts, dts = frames.pts, frames.dts
+        self.barren = 0
+        for count, size in enumerate(sizes):
+            try:
+                times = timeline.fill(pts, dts)
+            except TimelineJumped:
+                return frames.packets()[count:]
+            pts = dts = None
+            begin, end = end, end + size
+            self.copied += 1
+            self._place(times, (blocks[begin:end],), size, True, timeline)  # noqa: FBT003
+        return ()
+
+    def steady_state(self) -> tuple[int, ...] | None:
+        """Return what its timeline knows, where its samples need no look: see `flow`."""
+        timeline = self._timeline
+        if not self.flows or timeline is None or self.end_ticks is not None:
+            return None
+        return timeline.steady_state() if self.path.is_settled else None
+
+    def go_on(
+        self, *, frame: int, frame_denominator: int, last_step: int, placed: int, **state: int
+    ) -> None:
+        """Go on from where a flow has come."""
+        assert self._timeline is not None
+        self._placed_ticks = placed
+        self._timeline.go_on(
+            frame_ticks=Fraction(frame, frame_denominator),
+            last_step=last_step,
+            placed=placed,
+            **state,
+        )
+
+    def note_copied(self, count: int) -> None:
+        """So many packets were copied past it."""
+        self.copied += count
+        if count:
+            self.barren = 0
+
+    def _examine(self, packet: Packet, sample: Sample | None, *, sync: bool) -> Sequence[Held]:
         """Take a packet where anything may be the case; see `feed`."""
         pending = self.path.pending
         if sample is None and not pending:
@@ -416,7 +471,7 @@ class Lane:
         """Hold what `split_held` returned, now that what came before it has been placed."""
         later[0].timeline.succeed(earlier, hole_s=None)
         self.held, self.held_bytes, self.waits = later, sum(held.size for held in later), True
-        self._flows = False
+        self.flows = False
 
     def release(self) -> list[Held]:
         """Return what was held; from now on nothing is."""

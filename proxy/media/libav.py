@@ -1,4 +1,5 @@
-"""libav's own voice: its log routed into ours, and which libraries these are.
+"""libav's own voice: its log routed into ours, and which libraries these are; also whether our own
+demuxer stands beside them.
 
 PyAV silences libav unless it is told otherwise: nothing of it reaches stderr.  `listen` lets it
 speak through Python's `logging`, where a handler of ours takes it on to `proxy.media.libav`: a
@@ -25,6 +26,8 @@ from collections.abc import Callable
 
 import av
 import av.logging
+
+from proxy.media.plain import compiled
 
 _log = logging.getLogger("proxy.media.libav")
 
@@ -130,8 +133,17 @@ def warning() -> str | None:
 
 @functools.cache
 def introduce() -> None:
-    """Log which libraries these are, and warn of old ones; once in a process."""
+    """Log which libraries these are, and warn of old ones, and if what of ours is compiled is not
+    there; once in a process."""
     _log.info("%s", versions())
+    if compiled():
+        _log.info("plain transport streams go through the compiled demuxer")
+    else:
+        _log.warning(
+            "There is no compiled demuxer: plain transport streams go through libavformat too, "
+            "which takes more CPU and memory. Install remuxd anew where a C compiler and the "
+            "headers of Python are."
+        )
     text = warning()
     if text is not None:
         _log.warning("%s", text)

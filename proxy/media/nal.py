@@ -8,6 +8,7 @@ unit, and no unit ends in a zero byte (ITU-T H.264 annex B, H.265 annex B).  Pur
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 # A compiled pattern finds start codes at 0.34 ms/MiB where bytes.split needs 0.67 (measured on
 # CPython 3.11): it looks for the literal only, without the set-up of a general search per hit.
@@ -39,6 +40,22 @@ def split_annexb(data: bytes | memoryview) -> list[memoryview]:
         if end > start:
             units.append(view[start:end])
     return units
+
+
+def join_length_prefixed(units: Iterable[bytes | memoryview]) -> bytes:
+    """Return the units, each behind its length, as a sample of an MP4 holds them."""
+    return b"".join(
+        part for unit in units for part in (len(unit).to_bytes(LENGTH_SIZE, "big"), unit)
+    )
+
+
+try:
+    from proxy.media.transport import length_prefixed as length_prefixed  # noqa: PLC0414 - it is ours
+except ImportError:  # nobody has compiled it
+
+    def length_prefixed(data: bytes | memoryview) -> bytes:
+        """Return the NAL units of an Annex B byte stream, each behind its length."""
+        return join_length_prefixed(split_annexb(data))
 
 
 def split_length_prefixed(data: bytes | memoryview, length_size: int) -> list[memoryview]:

@@ -26,6 +26,7 @@ class Path(Protocol):
     pending: bool  # whether a sample has been begun that more packets belong to
     in_band: Sequence[bytes]  # parameter sets to repeat before each random access point
     follows: bool  # whether the sample entry is that of another section
+    prefixed: bool  # whether NAL units come behind their lengths, which Annex B has not
 
     @property
     def parameter_sets(self) -> Sequence[bytes]:
@@ -60,6 +61,15 @@ class Path(Protocol):
             UnsupportedCodec: its flavour of the codec has no place in an MP4.
             BitstreamError: a parameter set is damaged.
         """
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether all that its packets hold goes into the samples, and nothing is to be found out:
+        of NAL units behind their lengths, and of ADTS frames with one header."""
+
+    def passes(self, data: bytes) -> bool:
+        """Whether frames with the header of this one pass without being looked into: those of AAC
+        lose it, and nothing else."""
 
     def begin_here(self) -> None:
         """Say that the output begins with the sample fed last: nothing before it can be referred

@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from functools import partial
-from typing import Any
 
 import av
 
@@ -30,10 +29,12 @@ from proxy.errors import CorruptMedia, ProxyError, RemuxFailed, SpliceIncompatib
 from proxy.media import libav
 from proxy.media.beginning import Beginning
 from proxy.media.boxes import TrackBox, init_segment
+from proxy.media.demux import Frames, Packet, Packets
 from proxy.media.feed import Feed
-from proxy.media.fragment import Fragmenter, InitSegment, Part
+from proxy.media.fragment import FRAGMENT_BYTES, FRAGMENT_S, Fragmenter, InitSegment, Part
 from proxy.media.lane import TOGETHER_S, Held, Lane
 from proxy.media.nal import BitstreamError
+from proxy.media.plain import Flow
 from proxy.media.ring import BridgeClosed
 from proxy.media.section import Input, Section
 from proxy.media.timeline import Alignment, align, align_after, exact
@@ -77,6 +78,7 @@ class _Remux:
     def run(self) -> None:
         """Remux until the inputs end."""
         for feed in self._feeds:
+            feed.settle = self._settle
             feed.advance()
         while any(feed.next is not None for feed in self._feeds) and not self._has_ended():
             try:
@@ -183,7 +185,11 @@ class _Remux:
 
     # -- packets -----------------------------------------------------------------------------------
 
-    def _add(self, feed: Feed, packet: av.Packet[Any]) -> None:
+    def _add(self, feed: Feed, packet: Packets) -> None:
+        if isinstance(packet, Frames):
+            for frame in feed.lanes[packet.stream_index].feed_frames(packet):
+                self._add(feed, frame)
+            return
         lane = feed.lanes.get(packet.stream_index)
         if lane is None:
             left_out = self._counts.left_out
@@ -199,7 +205,21 @@ class _Remux:
         elif lane.barren:
             self._look_for_start(lane, packet)
 
-    def _look_for_start(self, lane: Lane, packet: av.Packet[Any]) -> None:
+    def _settle(self) -> Flow | None:
+        """Return a flow that takes all further packets, where nothing has to be looked into."""
+        fragmenter, lanes = self._fragmenter, [lane for lane in self._lanes if lane.index >= 0]
+        if fragmenter is None or len(self._feeds) > 1 or self._hole_s or self._new_clock:
+            return None
+        if {id(lane) for lane in self._feeds[0].lanes.values()} != {id(lane) for lane in lanes}:
+            return None
+        lanes.sort(key=lambda lane: lane.index)
+        if any(lane.steady_state() is None for lane in lanes):
+            return None
+        if fragmenter.steady_state() is None:
+            return None
+        return Flow(fragmenter, lanes, target_s=FRAGMENT_S, most_bytes=FRAGMENT_BYTES)
+
+    def _look_for_start(self, lane: Lane, packet: Packet) -> None:
         """Give up where nothing can begin, or go on: a picture was left out."""
         if self._wish.insists and packet.pts is not None:
             self._beginning.check_passed(lane, packet.pts * packet.time_base)

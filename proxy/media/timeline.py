@@ -273,6 +273,46 @@ class TrackTimeline:
         twice = 2 * rest - ticks.denominator
         return whole + (twice > 0 or (twice == 0 and whole % 2 == 1))
 
+    def steady_state(self) -> tuple[int, ...] | None:
+        """Return what `fill` and `place` know, for somebody who goes on in their place; None where
+        there is more to do than adding the shift: the clocks differ, or something is expected."""
+        ticks = self._frame_ticks
+        if (
+            self._filled is None
+            or self._anchor is None
+            or self._ahead != self._jump_ahead
+            or self.source_timescale != self.timescale
+            or (self._steady and self._delay_ticks)
+        ):
+            return None
+        last_step = 0 if self._last_step is None else self._last_step
+        return (
+            self._filled, self._anchor, self._since_anchor, ticks.numerator, ticks.denominator,
+            last_step, self._longest_delay, self._reserve, self._shift, self._placed, self._shown,
+            self._jump_ahead,
+        )  # fmt: skip
+
+    def go_on(
+        self,
+        *,
+        filled: int,
+        anchor: int,
+        since_anchor: int,
+        frame_ticks: Fraction,
+        last_step: int,
+        placed: int,
+        shown: int,
+    ) -> None:
+        """Go on from where somebody else has come."""
+        self._filled, self._anchor, self._since_anchor = filled, anchor, since_anchor
+        self._placed, self._shown = placed, shown
+        if not self._steady:
+            self._last_step = last_step or None
+        if frame_ticks != self._frame_ticks:
+            self._frame_ticks = frame_ticks
+            self.frame_ticks = self._output_ticks()
+            self._delay_ticks = self._usual_delay()
+
     def fill_backwards(self, count: int, following: Times) -> list[Times]:
         """Return the times of `count` packets before the first one whose times are stated."""
         delay = self._delay_ticks

@@ -22,7 +22,8 @@ from proxy.media import boxes
 from proxy.media.nal import (
     LENGTH_SIZE,
     BitstreamError,
-    split_annexb,
+    join_length_prefixed,
+    length_prefixed,
     split_length_prefixed,
 )
 from proxy.media.parameter_sets import ParameterSets
@@ -38,14 +39,8 @@ _USUAL_REORDER_FRAMES = 4
 
 
 def _sample(units: Sequence[memoryview]) -> Sample:
-    parts: list[bytes | memoryview] = []
-    size = 0
-    for unit in units:
-        length = len(unit)
-        parts.append(length.to_bytes(LENGTH_SIZE, "big"))
-        parts.append(unit)
-        size += LENGTH_SIZE + length
-    return parts, size
+    data = join_length_prefixed(units)
+    return (data,), len(data)
 
 
 class _NalPath:
@@ -68,7 +63,8 @@ class _NalPath:
         self.left_out = 0
         self.in_band: Sequence[bytes] = ()  # sets to repeat before each random access point
         self.follows = False  # whether the sample entry is that of another section
-        self._length_size = 0  # of an MP4 source; 0: Annex B
+        self.prefixed = False  # whether the demuxer has made of Annex B what a sample holds
+        self._length_size = 0  # of an MP4 source; 0: it is none
         self._sets = ParameterSets(self._parameter_sets)
         self._entry = b""
         if config[:1] == b"\x01":
@@ -102,16 +98,23 @@ class _NalPath:
         """
         raise NotImplementedError
 
+    @property
+    def _settled(self) -> bool:
+        """Whether every further picture can be decoded, whatever its units are."""
+        return self.ready
+
     def _decodable(self, units: Sequence[memoryview], *, keyframe: bool) -> bool:  # noqa: ARG002
         """Whether a picture from the first random access point on can be decoded."""
         return True
 
     def feed(self, data: memoryview, *, keyframe: bool) -> Sample | None:
-        units = (
-            split_length_prefixed(data, self._length_size)
-            if self._length_size
-            else split_annexb(data)
-        )
+        if self._length_size:
+            units = split_length_prefixed(data, self._length_size)
+        else:
+            sample = data if self.prefixed else length_prefixed(data)
+            if self._settled and len(sample) and not (keyframe and self.in_band):
+                return (sample,), len(sample)
+            units = split_length_prefixed(sample, LENGTH_SIZE)
         early: list[bytes] = []
         if not self.ready:
             self._sets.add(units)
@@ -126,6 +129,13 @@ class _NalPath:
         if keyframe and (ahead := self.in_band or early):
             units = [*(memoryview(unit) for unit in ahead), *units]
         return _sample(units)
+
+    @property
+    def is_settled(self) -> bool:
+        return self.prefixed and self._settled and not self.in_band
+
+    def passes(self, data: bytes) -> bool:  # noqa: ARG002
+        return False
 
     def begin_here(self) -> None:
         pass
@@ -219,6 +229,10 @@ class HevcPath(_NalPath):
     def _type(self, unit: memoryview) -> int:
         return (unit[0] >> 1) & 63
 
+    @property
+    def _settled(self) -> bool:
+        return self.ready and self._behind
+
     def _decodable(self, units: Sequence[memoryview], *, keyframe: bool) -> bool:
         if self._behind:
             return True
@@ -271,6 +285,7 @@ class Av1Path:
     parameter_sets: Sequence[bytes] = ()
     in_band: Sequence[bytes] = ()
     follows = False
+    prefixed = False
 
     def __init__(self, config: bytes = b"") -> None:
         if len(config) < 4 or config[0] != 0x81:
@@ -305,6 +320,13 @@ class Av1Path:
             self.left_out += 1
             return None
         return (data,), len(data)
+
+    @property
+    def is_settled(self) -> bool:
+        return False
+
+    def passes(self, data: bytes) -> bool:  # noqa: ARG002
+        return False
 
     def begin_here(self) -> None:
         pass

@@ -158,7 +158,9 @@ def test_image_has_what_the_package_needs() -> None:
     """What is copied is there, and what the build of the package reads is copied."""
     copied = re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE)
     names = {name for line in copied for name in line.split()}
-    assert names == {"pyproject.toml", "README.md", "LICENSE", "proxy"}
+    assert names == {
+        "pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "proxy",
+    }  # fmt: skip
     let_in = (DEPLOY / "Dockerfile.dockerignore").read_text()
     for name in names:
         assert (REPOSITORY / name).exists()

@@ -237,5 +237,20 @@ def test_introduce_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptu
     monkeypatch.setattr(av, "ffmpeg_version_info", "8.1.2")
     libav.introduce()
     libav.introduce()
-    assert [level for level, _ in logged(caplog)] == [logging.INFO, logging.WARNING]
+    assert [level for level, text in logged(caplog) if "demuxer" not in text] == [
+        logging.INFO,
+        logging.WARNING,
+    ]
     assert logged(caplog)[0][1].startswith("PyAV ")
+
+
+@pytest.mark.parametrize(("there", "level"), [(True, logging.INFO), (False, logging.WARNING)])
+def test_introduce_compiled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, there: bool, level: int
+) -> None:
+    """The log says whether the compiled demuxer is there; that it is not is no error."""
+    caplog.set_level(logging.INFO)
+    libav.introduce.cache_clear()
+    monkeypatch.setattr(libav, "compiled", lambda: there)
+    libav.introduce()
+    assert [level for level, text in logged(caplog) if "compiled demuxer" in text] == [level]
