@@ -34,7 +34,7 @@ __all__ = ["Body", "Pace"]
 # What is let to gather in the socket for a reader in no hurry, and for how long at most.  50
 # streams at 4 Mbit/s, which come in pieces of 16 KiB: 13.0 → 9.9 ms of CPU per MB.
 BATCH_BYTES = READ_BYTES
-_BATCH_S = 0.3
+_BATCH_S = 0.5
 
 MARKS_PER_WINDOW = 5  # how finely the window of the rate slides
 

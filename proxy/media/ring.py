@@ -25,7 +25,7 @@ from proxy.media.turn import TurnGate
 # A reader that waits is woken for every chunk until the first fragment is out, and then when this
 # much is there: waking for each chunk cost 3 to 5 times the CPU (measured: 17 → 8.4 ms/MB).  A
 # little less than what the fetching side lets gather, so that one batch is enough.
-WAKE_BYTES = 112 * 1024
+WAKE_BYTES = 224 * 1024
 
 # However little has come, a reader takes it after this long: a live stream of low bitrate must not
 # wait for WAKE_BYTES.
