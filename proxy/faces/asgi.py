@@ -30,6 +30,7 @@ from typing import Any
 from proxy import memory, wiring
 from proxy.app import CLIENT_IDLE, LOCAL, App, Delivery, Feed, Request, Response
 from proxy.errors import Stopped, StreamAborted
+from proxy.faces.patience import Patience
 
 __all__ = ["AsgiApp", "create_app"]
 
@@ -132,15 +133,17 @@ async def _respond(app: App, scope: Message, send: Send) -> None:
 async def _deliver(response: Response, body: Delivery | Feed, send: Send, idle_s: float) -> None:
     try:
         await send(_start(response))
-        async for part in body:
-            for piece in _pieces(part):
-                message = {"type": "http.response.body", "body": piece, "more_body": True}
-                async with asyncio.timeout(idle_s):
+        async with Patience(idle_s) as patience:
+            async for part in body:
+                for piece in _pieces(part):
+                    message = {"type": "http.response.body", "body": piece, "more_body": True}
+                    patience.wait()
                     await send(message)
-            # A `send` that waits for nothing, least of all for a client that left, would never let
-            # the task run that watches for it.
-            await asyncio.sleep(0)
-        async with asyncio.timeout(idle_s):
+                    patience.rest()
+                # A `send` that waits for nothing, least of all for a client that left, would never
+                # let the task run that watches for it.
+                await asyncio.sleep(0)
+            patience.wait()
             await send({"type": "http.response.body", "body": b""})
     except TimeoutError:
         body.give_up(CLIENT_IDLE)

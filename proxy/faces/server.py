@@ -47,6 +47,7 @@ from proxy.app import (
 from proxy.errors import StreamAborted
 from proxy.faces.acceptor import Acceptor
 from proxy.faces.address import BACKLOG, bind, shown
+from proxy.faces.patience import Patience
 
 __all__ = ["Server", "listen", "serve"]
 
@@ -205,12 +206,14 @@ class _Handler:
         try:
             _on_close(request, _RESET)  # also should this process die
             await out.prepare(request)
-            async for part in body:
-                for start in range(0, len(part), PIECE_BYTES):
-                    piece = memoryview(part)[start : start + PIECE_BYTES]
-                    async with asyncio.timeout(idle_s):
+            async with Patience(idle_s) as patience:
+                async for part in body:
+                    for start in range(0, len(part), PIECE_BYTES):
+                        piece = memoryview(part)[start : start + PIECE_BYTES]
+                        patience.wait()
                         await out.write(piece)
-            async with asyncio.timeout(idle_s):
+                        patience.rest()
+                patience.wait()
                 await out.write_eof()
             _on_close(request, _CLOSE)
         except StreamAborted:
