@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import get_args
 
 from proxy.media.section import Format, Section
+from proxy.media.sniff import recognise
 from proxy.media.wish import Wish
 from tests.support.sources import Script
 
@@ -22,6 +23,13 @@ class Piece:
     format: Format
     data: bytes = field(repr=False)
     discontinuity: bool = True
+
+    def section(self) -> Section:
+        """Describe it as the intake would: what tells its streams at its beginning is explicit, and
+        goes through our own demuxer as far as it is plain."""
+        found = recognise(self.data, complete=True) if self.format == "mpegts" else None
+        explicit = found is not None and found.explicit and found.start == 0
+        return Section(format=self.format, discontinuity=self.discontinuity, explicit=explicit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +49,7 @@ class Case:
     def scripts(self, sizes: tuple[int, ...]) -> list[Script]:
         """Return fresh inputs that hand out pieces of at most these sizes, over and over."""
         return [
-            Script(
-                *(
-                    (Section(format=one.format, discontinuity=one.discontinuity), one.data)
-                    for one in pieces
-                ),
-                sizes=sizes,
-            )
+            Script(*((one.section(), one.data) for one in pieces), sizes=sizes)
             for pieces in self.inputs
         ]
 
