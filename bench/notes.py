@@ -25,13 +25,12 @@ NOTES: Mapping[str, str] = {
     ),
     "memory": (
         "The whole process tree counts: per stream is (tree - idle tree) / n, and tree / n is what "
-        "a machine has to have. Origin-paced, a stream holds what libavformat, its thread and one "
-        "batch of bytes take; of that, a buffer of libavformat for the largest picture and another "
-        "of its parser are not ours to choose. Client-paced, a fragment waits in the hands of the "
+        "a machine has to have. Origin-paced, a stream holds a batch of bytes, the fragment that "
+        "it is made into, and its thread. Client-paced, a fragment waits in the hands of the "
         "server and the next one behind it, and a batch of what was read before them; nothing is "
-        "fetched or made ahead. uvicorn copies what it is given, and the kernel's queue, which an "
-        "ASGI application cannot keep short, lets all streams run at once for a while at their "
-        "start: the heap has been larger, and does not give all of that back."
+        "fetched or made ahead. Larger batches cost less CPU and more of this: their size is the "
+        "balance between the two bounds. A source that libavformat has to take apart holds about "
+        "1 MB more, of which two buffers for the largest picture are not ours to choose."
     ),
     "cpu": (
         "The figure is that of the whole work: from before the first request until all streams "
@@ -39,18 +38,18 @@ NOTES: Mapping[str, str] = {
         "process for each stream costs most at its start, so the ratio depends on how long a "
         "stream is watched: what it costs once all are under way stands beside it, and from that "
         "and the start what streams of other lengths cost. Raw pass-through is what receiving and "
-        "sending alone cost in the same kind of server. What remuxd costs beyond is told step by "
-        "step below (where the CPU goes): nearly all of it is Python's and PyAV's work for each "
-        "packet, twice as dear among fifty streams as alone, since each batch finds the caches "
-        "cold and worker and event loop hand one interpreter to each other. Larger batches help, "
-        "and cost memory; what would help much is a demuxer that hands out packets by the batch, "
-        "or an interpreter without the lock."
+        "sending alone cost in the same kind of server, piece by piece as the network brings them. "
+        "What remuxd costs beyond is told step by step below (where the CPU goes): most of it is "
+        "the event loop's own work for each batch, dearer among fifty streams than alone, since "
+        "each batch finds the caches cold and worker and event loop hand one interpreter to each "
+        "other. Under ASGI, the kernel's queue (up to 4 MiB, which an application cannot keep "
+        "short) takes more than is delivered within the time measured."
     ),
     "throughput": (
-        "Nothing waits here, and nothing overlaps but what leaves the interpreter: the total is "
-        "nearly the sum of what event loop and worker take. Alone, the remux is faster than the "
-        "pipe; half of it is libavformat and the search for NAL units, which no change of ours in "
-        "Python makes shorter. Eight streams are bound by the same lock; `server.workers` lifts it."
+        "Nothing waits here: the total is what event loop and worker take, one interpreter for "
+        "both. Receiving and sending are most of it, as for raw pass-through; the remux is a "
+        "fifth. Eight streams are bound by the same lock, where each stream of the pipe has a "
+        "process of its own; `server.workers` lifts it."
     ),
     "scale": (
         "The origin and the clients run on the same cores, so raw pass-through shows what the rig "
@@ -61,8 +60,10 @@ NOTES: Mapping[str, str] = {
         "reads all variants of a multivariant playlist while it probes, and maps one of them."
     ),
     "steps": (
-        "Alone, the steps add up: demuxing (libavformat, PyAV's packet objects, our fences), then "
-        "the codec paths (NAL units, ADTS headers), then times and fragments. In the server the "
-        "same work is done in batches, between others'."
+        "Alone, a plain transport stream goes through our own demuxer, and its samples, once they "
+        "are steady, from there into fragments without a Python object each: no more than the "
+        "demuxer costs when it makes packets. What libavformat has to take apart costs several "
+        "times as much: it, PyAV's packet objects, the codec paths, times and fragments, packet by "
+        "packet. In the server the same work is done in batches, between others'."
     ),
 }

@@ -2,8 +2,9 @@
 
     python -m bench.steps [--runs 7]
 
-Alone: the clip goes out of memory through the demuxer, the codec paths and the whole remux, in one
-thread that nobody disturbs.  In the server: what its event loop and what its workers take, for one
+Alone: the clip goes out of memory through the demuxer and the whole remux, in one thread that
+nobody disturbs: as the plain transport stream that it is, and as one that libavformat has to take
+apart, packet by packet.  In the server: what its event loop and what its workers take, for one
 stream at full speed and for many that are paced, where each batch of bytes finds the caches cold
 and two threads share one interpreter.
 """
@@ -25,14 +26,14 @@ from bench.load import Load
 from bench.options import Options, alone
 from bench.processes import Serving, serving
 from bench.results import Result
-from proxy.media.bitstream import path_for
-from proxy.media.demux import Demuxer
+from proxy.fetch.connection import READ_BYTES
+from proxy.media.plain import open_section
 from proxy.media.remux import remux
 from proxy.media.section import Section
 
 SHOWN = ("cpu_ms_per_mb",)
 MB = 1e6
-CHUNK_BYTES = 256_000  # what uvloop reads from a socket at a time
+CHUNK_BYTES = READ_BYTES
 SECONDS = 12.0
 STREAMS = 50
 
@@ -42,8 +43,9 @@ class _Memory:
 
     broken_off = False
 
-    def __init__(self, chunks: list[bytes]) -> None:
-        self._section: Section | None = Section(explicit=True)
+    def __init__(self, chunks: list[bytes], *, plain: bool) -> None:
+        # What says nothing at its beginning of its streams is left to libavformat.
+        self._section: Section | None = Section(explicit=plain)
         self._pieces = self._cut(chunks)
         next(self._pieces)
 
@@ -68,26 +70,22 @@ class _Memory:
 
 
 def _demux(source: _Memory) -> None:
-    with Demuxer(source, explicit=True) as demuxer:
+    section = source.next_section()
+    assert section is not None
+    with open_section(source, section, video=True, audio=True, language=None) as demuxer:
         for _ in demuxer.packets():
             pass
-
-
-def _units(source: _Memory) -> None:
-    with Demuxer(source, explicit=True) as demuxer:
-        paths = {t.index: path_for(t.codec, t.config, t.size) for t in demuxer.tracks}
-        for packet in demuxer.packets():
-            paths[packet.stream_index].feed(memoryview(packet), keyframe=packet.is_keyframe)
 
 
 def _remux(source: _Memory) -> None:
     remux([source], lambda _part: None)
 
 
-ALONE: dict[str, Callable[[_Memory], None]] = {
-    "demux": _demux,
-    "demux and codec paths": _units,
-    "remux": _remux,
+ALONE: dict[str, tuple[Callable[[_Memory], None], bool]] = {  # and whether it is plain to them
+    "demux, by libavformat": (_demux, False),
+    "remux, by libavformat": (_remux, False),
+    "demux": (_demux, True),
+    "remux": (_remux, True),
 }
 
 
@@ -97,9 +95,9 @@ async def run(options: Options) -> Result:
     data = b"".join(clip.files[path] for path in clip.segments())
     chunks = [data[at : at + CHUNK_BYTES] for at in range(0, len(data), CHUNK_BYTES)]
     for _ in range(options.runs):
-        for name, step in ALONE.items():
+        for name, (step, plain) in ALONE.items():
             began_s = time.thread_time()
-            step(_Memory(chunks))
+            step(_Memory(chunks, plain=plain))
             used_s = time.thread_time() - began_s
             result.add(name, {"how": "alone"}, cpu_ms_per_mb=used_s * 1000 / (len(data) / MB))
     async with AsyncExitStack() as stack:
