@@ -210,9 +210,11 @@ class MediaStream:
                 got_s = time.monotonic()
                 if isinstance(part, Fragment):
                     self.media_s += part.duration_s
-                yield part.data
+                size, given = len(part.data), [part.data]
+                del part  # whoever takes it may let go of it piece by piece
+                yield given.pop()
                 taken_s = time.monotonic()
-                self._learn(len(part.data), waited_s=got_s - asked_s, took_s=taken_s - got_s)
+                self._learn(size, waited_s=got_s - asked_s, took_s=taken_s - got_s)
                 asked_s = taken_s
         except ProxyError as error:
             raise StreamAborted(error) from error

@@ -86,9 +86,12 @@ ROOMS = {
         proxy=("events", "verdicts"), never=frozenset(NEVER_PURE - {"datetime"})
     ),
     "faces": Room(proxy=("app", "errors", "faces"), foreign=("aiohttp",)),
-    "faces.asgi": Room(proxy=("app", "errors", "faces.patience", "wiring", "memory")),
+    "faces.asgi": Room(
+        proxy=("app", "errors", "faces.patience", "faces.queue", "wiring", "memory")
+    ),
     "faces.address": Room(),
     "faces.patience": Room(),
+    "faces.queue": Room(),
     "player": Room(),
     "logs": Room(),
     "memory": Room(),

@@ -32,9 +32,12 @@ class Patience:
         """The client is to take something from now on."""
         self._since_s = self._loop.time()
 
-    def rest(self) -> None:
-        """It has."""
+    def rest(self) -> float:
+        """It has; returns the seconds that it took."""
+        assert self._since_s is not None
+        took_s = self._loop.time() - self._since_s
         self._since_s = None
+        return took_s
 
     async def __aenter__(self) -> Self:
         await self._timeout.__aenter__()

@@ -48,6 +48,7 @@ from proxy.errors import StreamAborted
 from proxy.faces.acceptor import Acceptor
 from proxy.faces.address import BACKLOG, bind, shown
 from proxy.faces.patience import Patience
+from proxy.faces.queue import UNSENT_BYTES
 
 __all__ = ["Server", "listen", "serve"]
 
@@ -56,7 +57,6 @@ logger = logging.getLogger(__name__)
 HEADER_TIMEOUT_S = 10.0  # imgproxy has 10 s for a whole request
 KEEPALIVE_S = 75.0  # as nginx; aiohttp's default is an hour
 PIECE_BYTES = 256 * 1024  # what a client must take within idle_client_s: 4.3 kB/s at 60 s
-UNSENT_BYTES = 128 * 1024  # in the kernel for one client; tcp(7) lets it grow to 4 MiB by default
 CLOSE_TIMEOUT_S = 1.0  # for short answers under way when the server closes; streams are cut before
 UNTAKEN_POLL_S = 0.01
 _RESET = struct.pack("ii", 1, 0)  # struct linger: on, 0 s

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxy.app import Settings
-from proxy.faces.server import UNSENT_BYTES
+from proxy.faces.queue import UNSENT_BYTES
 from proxy.pipeline import Settings as PipelineSettings
 from tests.support import boxes
 from tests.support.client import TIMEOUT_S, Conversation, ask, stream_target
@@ -17,7 +17,6 @@ from tests.support.served import Serve, over_aiohttp, real_app
 from tests.support.streams import publish, workers
 
 MIB = 1024 * 1024
-KERNEL_BYTES = 4 * MIB  # of tcp_wmem: how far the queue to a client may grow under uvicorn
 
 # A minimum rate that shows within a second.
 IMPATIENT: dict[str, Any] = {
@@ -50,8 +49,7 @@ async def test_slow_client_stops_the_reading_of_the_origin(serve: Serve) -> None
             assert status == 200
             sent = await origin.standstill(quiet_s=0.2)
             # the budget; what the sockets of three connections hold; the queue to the client
-            queue = UNSENT_BYTES if serve is over_aiohttp else KERNEL_BYTES
-            assert sent < MIB + 3 * 256 * 1024 + 2 * queue
+            assert sent < MIB + 3 * 256 * 1024 + 2 * UNSENT_BYTES
             assert sent < 4 * len(large_clip().data)
         whole = await ask(address, target)
         assert whole.ended == "complete"

@@ -1,0 +1,57 @@
+"""Keeps the kernel's queue to a client short, under a server whose sockets are not ours.
+
+What a server hands to the kernel counts as sent: up to 4 MiB for each client (tcp(7)), however slow
+it is.  A stream for such a client runs at full speed until all that is full, and what the client
+takes shows only when a third of it is free again.  ASGI has no way to a socket, but it says who the
+client is, and the connection is one of this process.
+
+Linux alone; elsewhere, and where a proxy in front has put another client's address in, nothing is
+done.  Runs on the event loop: some microseconds for each socket that is newer than the client's.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["UNSENT_BYTES", "shorten"]
+
+UNSENT_BYTES = 128 * 1024  # of what the client has not been sent; tcp(7) lets it grow to 4 MiB
+_OPEN = Path("/proc/self/fd")
+_LOOK_AT_MOST = 256  # sockets; the newest ones come first, and the client's is one of these
+
+
+def shorten(client: tuple[str, int]) -> bool:
+    """Bound what the kernel holds for the connection from this address; tells if it is here."""
+    if sys.platform != "linux":
+        return False
+    with suppress(OSError):
+        numbers = sorted((int(entry.name) for entry in _OPEN.iterdir()), reverse=True)
+        for number in numbers[:_LOOK_AT_MOST]:
+            if _is_from(number, client):
+                return True
+    return False
+
+
+def _is_from(number: int, client: tuple[str, int]) -> bool:
+    """Bound it for this descriptor, if it is the one."""
+    with suppress(OSError):
+        if not stat.S_ISSOCK(os.fstat(number).st_mode):
+            return False
+        with socket.socket(fileno=os.dup(number)) as sock:
+            if sock.family in {socket.AF_INET, socket.AF_INET6} and _peer(sock) == client:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
+                return True
+    return False
+
+
+def _peer(sock: socket.socket) -> tuple[str, int] | None:
+    """Return who is at the other side; None: nobody."""
+    with suppress(OSError):
+        host, port = sock.getpeername()[:2]
+        return host, port
+    return None
