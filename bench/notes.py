@@ -42,8 +42,7 @@ NOTES: Mapping[str, str] = {
         "What remuxd costs beyond is told step by step below (where the CPU goes): most of it is "
         "the event loop's own work for each batch, dearer among fifty streams than alone, since "
         "each batch finds the caches cold and worker and event loop hand one interpreter to each "
-        "other. Under ASGI, the kernel's queue (up to 4 MiB, which an application cannot keep "
-        "short) takes more than is delivered within the time measured."
+        "other."
     ),
     "throughput": (
         "Nothing waits here: the total is what event loop and worker take, one interpreter for "
