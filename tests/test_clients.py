@@ -48,9 +48,13 @@ async def stage(face: Serve = over_aiohttp) -> AsyncIterator[tuple[Origin, str]]
 @pytest.mark.parametrize("name", CLIENTS)
 async def test_whole_stream_is_played(face: Serve, name: str, tmp_path: Path) -> None:
     """Every picture of the source is shown, its sound goes on to its end, and nobody complains."""
+    video, audio = expect(clip().data)
     async with stage(face) as (_, address):
         got = await CLIENTS[name](address, tmp_path)
-    video, audio = expect(clip().data)
+        # On a machine that is busy, ffplay leaves before its last picture is through the filter.
+        again = 2 if name == "ffplay" else 0
+        while got.pictures < len(video.packets) and again:
+            got, again = await CLIENTS[name](address, tmp_path), again - 1
     assert (got.pictures, got.told) == (len(video.packets), False)
     assert got.sound_end_s == pytest.approx(len(audio.packets) * AAC_FRAME_S, abs=0.001)
     if got.data:
