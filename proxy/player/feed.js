@@ -384,9 +384,9 @@ class FileFeed {
   async begin(at_s) {
     const address = (this.#asked = this.#address(at_s > 0 ? at_s : null));
     const { signal } = this.#ended;
-    const playing = !this.#video.paused;
     try {
       const stream = describe(await open(address, { signal, method: "HEAD" }));
+      const playing = !this.#video.paused; // a new source can pause it
       this.#from_s = stream.start_s;
       this.#duration_s = stream.duration_s ?? Infinity;
       this.#video.src = address;
@@ -397,9 +397,12 @@ class FileFeed {
     }
   }
 
+  /** What is buffered cannot always be sought: Chromium then goes back to the very beginning. */
   seek(at_s) {
-    const inside = this.buffered.some(([begin_s, end_s]) => at_s >= begin_s && at_s < end_s);
-    if (inside) this.#video.currentTime = at_s - this.#from_s;
+    const at_own_s = at_s - this.#from_s;
+    const { seekable } = this.#video;
+    const within = (n) => at_own_s >= seekable.start(n) && at_own_s < seekable.end(n);
+    if ([...Array(seekable.length).keys()].some(within)) this.#video.currentTime = at_own_s;
     else this.begin(Math.min(at_s, this.#duration_s - END_S));
   }
 
