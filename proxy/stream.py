@@ -25,7 +25,7 @@ from typing import Any, Self
 from proxy.errors import CorruptMedia, ProxyError, StreamAborted
 from proxy.events import Trail
 from proxy.fetch.keys import KeyRing
-from proxy.media.fragment import Fragment, InitSegment
+from proxy.media.fragment import Fragment
 from proxy.media.outlet import Outlet
 from proxy.media.remux import remux
 from proxy.media.ring import BridgeClosed
@@ -131,10 +131,11 @@ class MediaStream:
         self._working = _in_thread(f"remuxd-{self.id[:8]}", lambda: self._work(wish))
         self._fetching = [asyncio.create_task(source.run()) for source in self._supplies]
         async for part in self._outlet:
-            self._first.append(part.data)
-            if not isinstance(part, InitSegment):
+            if isinstance(part, Fragment):
+                self._first.append(part.take())
                 self.media_s = part.duration_s
                 break
+            self._first.append(part.data)
             self.codecs, self.duration_s = part.codecs, part.duration_s
             self.start_s = self._supplies[0].skipped_s + part.start_s
         if len(self._first) < 2:
@@ -208,10 +209,10 @@ class MediaStream:
         try:
             async for part in self._outlet:
                 got_s = time.monotonic()
-                if isinstance(part, Fragment):
-                    self.media_s += part.duration_s
-                size, given = len(part.data), [part.data]
-                del part  # whoever takes it may let go of it piece by piece
+                assert isinstance(part, Fragment)
+                self.media_s += part.duration_s
+                # Whoever takes it may let go of it piece by piece: nothing here holds it.
+                size, given = len(part.data), [part.take()]
                 yield given.pop()
                 taken_s = time.monotonic()
                 self._learn(size, waited_s=got_s - asked_s, took_s=taken_s - got_s)

@@ -92,7 +92,7 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
     crowd = None if commons is None else lambda: commons.census.total
     limits = config.pipeline_settings(shared=shared)
     budget_bytes = limits.budget_bytes
-    tidier = Tidier()
+    tidier = Tidier(lambda: pipeline.active)
     pipeline = Pipeline(fetcher, limits, upstreams=upstreams, crowd=crowd, on_release=tidier.note)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(tidier.close)

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import weakref
+from pathlib import Path
 
 import pytest
 
@@ -83,7 +84,7 @@ async def test_ended_tidies_once_for_a_burst() -> None:
         if phase == "start" and told["generation"] == 2:
             collections.append(1)
 
-    tidier = Tidier(settle_s=0.01, pause_s=3600)
+    tidier = Tidier(lambda: 0, settle_s=0.01, pause_s=3600)
     died = asyncio.Event()
     weakref.finalize(Cycle(), died.set)
     gc.callbacks.append(count)
@@ -102,3 +103,48 @@ async def test_ended_tidies_once_for_a_burst() -> None:
     finally:
         gc.callbacks.remove(count)
         tidier.close()
+
+
+def rss_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the knobs are glibc's")
+async def test_holes_go_back_while_streams_run() -> None:
+    """What came and went between things that stay is free for others, without any stream's end."""
+    tidier = Tidier(lambda: 1, busy_s=0.01)
+    try:
+        for _ in range(2):  # not only once
+            blocks, kept = [], []
+            for _ in range(400):
+                blocks.append(b"x" * 100_000)
+                kept.append(b"y" * 600)
+            full_mib = rss_mib()
+            blocks.clear()
+            async with asyncio.timeout(TIMEOUT_S):
+                while rss_mib() > full_mib - 20:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.005)
+            assert len(kept) == 400
+    finally:
+        tidier.close()
+
+
+async def test_closed_tidier_rests() -> None:
+    """It looks whether streams run until it is closed, and not after that."""
+    asked: list[int] = []
+    looked = asyncio.Event()
+
+    def running() -> int:
+        asked.append(1)
+        if len(asked) == 3:
+            looked.set()
+        return 0
+
+    tidier = Tidier(running, busy_s=0.01)
+    async with asyncio.timeout(TIMEOUT_S):
+        await looked.wait()
+        tidier.close()
+        later = asyncio.Event()
+        asyncio.get_running_loop().call_later(0.1, later.set)
+        await later.wait()
+    assert len(asked) == 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 from collections.abc import Callable
 from fractions import Fraction
@@ -880,6 +881,17 @@ async def test_slow_client_is_held_little_for() -> None:
             # in ring, outlet and sockets, at most a part or a read each beyond their share; the
             # stream was shown 16 MiB
             assert sent - taken < 2 * MIB
+
+
+async def test_part_belongs_to_whoever_takes_it() -> None:
+    """Nobody else holds a part that was taken: a face that has copied it lets go of it for good."""
+    clip = make_clip(seconds=12.0, width=640, height=360, bitrate=5_000_000)
+    async with Origin() as origin, pipeline() as one:
+        async with await one.open_stream(StreamRequest(url=publish(origin, clip))) as stream:
+            parts = aiter(stream)
+            for _ in range(12):
+                part = await anext(parts)
+                assert sys.getrefcount(part) == 2  # `part`, and the argument
 
 
 async def test_fast_client_is_fetched_ahead_for() -> None:

@@ -19,6 +19,8 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
 from libc.string cimport memcpy, memmove
 
+from proxy.media.fragment import Fragment
+
 ctypedef unsigned char byte
 
 cdef enum:
@@ -290,7 +292,12 @@ cdef class Flow:
                 if data != NULL:
                     track.data, track.room = data, KEPT
         self._done.append(
-            (fragment, self.sequence, lasting / <double>self.tracks[self.leader].timescale, key)
+            Fragment(
+                data=fragment,
+                sequence=self.sequence,
+                duration_s=lasting / <double>self.tracks[self.leader].timescale,
+                starts_with_keyframe=bool(key),
+            )
         )
         return 0
 
@@ -330,8 +337,7 @@ cdef class Flow:
             self._lanes[index].note_copied(self.tracks[index].copied)
             self.tracks[index].copied = 0
         while self._done:
-            data, sequence, duration_s, key = self._done.pop(0)
-            self._fragmenter.emit(data, sequence, duration_s, bool(key))
+            self._fragmenter.emit(self._done.pop(0))
 
     cpdef leave(self):
         """Give everything back; the flow is over."""

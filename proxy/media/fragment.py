@@ -41,7 +41,7 @@ class InitSegment:
     start_s: float = 0.0  # where in the source it begins, from the source's first picture
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Fragment:
     """`moof` and `mdat`."""
 
@@ -49,6 +49,11 @@ class Fragment:
     sequence: int
     duration_s: float  # of the leading track
     starts_with_keyframe: bool
+
+    def take(self) -> bytes:
+        """Give its bytes away: who made it, and may be waiting in `emit`, keeps none of them."""
+        data, self.data = self.data, b""
+        return data
 
 
 Part = InitSegment | Fragment
@@ -200,18 +205,16 @@ class Fragmenter:
         self._bytes = sum(sample[2] for track in self._tracks for sample in track.samples)
         self._started = True
         self._set_target(_GROWTH_S[min(self._sequence - 1, len(_GROWTH_S) - 1)])
-        data = b"".join((movie_fragment(self._sequence, runs), *payload))
+        fragment = Fragment(
+            data=b"".join((movie_fragment(self._sequence, runs), *payload)),
+            sequence=self._sequence,
+            duration_s=leading_s,
+            starts_with_keyframe=keyframe,
+        )
         # The packets go before `emit` waits for a slow client.
         payload.clear()
         samples = []
-        self._emit(
-            Fragment(
-                data=data,
-                sequence=self._sequence,
-                duration_s=leading_s,
-                starts_with_keyframe=keyframe,
-            )
-        )
+        self._emit(fragment)
 
     # -- for a flow --------------------------------------------------------------------------------
 
@@ -233,16 +236,9 @@ class Fragmenter:
             track.samples, track.frame_ticks = samples, frame_ticks
         self._bytes = sum(sample[2] for track in self._tracks for sample in track.samples)
 
-    def emit(self, data: bytes, sequence: int, duration_s: float, keyframe: bool) -> None:  # noqa: FBT001
+    def emit(self, fragment: Fragment) -> None:
         """Emit a fragment that somebody else has made."""
-        self._emit(
-            Fragment(
-                data=data,
-                sequence=sequence,
-                duration_s=duration_s,
-                starts_with_keyframe=keyframe,
-            )
-        )
+        self._emit(fragment)
 
     def finish(self) -> None:
         """Emit what is left; the last sample of each track lasts as long as the one before it."""
