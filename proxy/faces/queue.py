@@ -13,16 +13,14 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 __all__ = ["UNSENT_BYTES", "shorten"]
 
 UNSENT_BYTES = 128 * 1024  # of what the client has not been sent; tcp(7) lets it grow to 4 MiB
-_OPEN = Path("/proc/self/fd")
-_LOOK_AT_MOST = 256  # sockets; the newest ones come first, and the client's is one of these
+_OPEN = "/proc/self/fd"
+_LOOK_AT_MOST = 256  # descriptors; the newest ones come first, and the client's is one of these
 
 
 def shorten(client: tuple[str, int]) -> bool:
@@ -30,28 +28,21 @@ def shorten(client: tuple[str, int]) -> bool:
     if sys.platform != "linux":
         return False
     with suppress(OSError):
-        numbers = sorted((int(entry.name) for entry in _OPEN.iterdir()), reverse=True)
-        for number in numbers[:_LOOK_AT_MOST]:
-            if _is_from(number, client):
-                return True
+        numbers = sorted(map(int, os.listdir(_OPEN)), reverse=True)  # noqa: PTH208 - half the time
+        return any(_is_from(number, client) for number in numbers[:_LOOK_AT_MOST])
     return False
 
 
 def _is_from(number: int, client: tuple[str, int]) -> bool:
     """Bound it for this descriptor, if it is the one."""
-    with suppress(OSError):
-        if not stat.S_ISSOCK(os.fstat(number).st_mode):
-            return False
-        with socket.socket(fileno=os.dup(number)) as sock:
-            if sock.family in {socket.AF_INET, socket.AF_INET6} and _peer(sock) == client:
+    with suppress(OSError):  # no socket, or nobody at the other side
+        # A family that is given is not looked up; a name comes as its own family has it.
+        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=number)
+        try:
+            name = sock.getpeername()
+            if isinstance(name, tuple) and name[:2] == client:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
                 return True
+        finally:
+            sock.detach()  # it is not ours to close
     return False
-
-
-def _peer(sock: socket.socket) -> tuple[str, int] | None:
-    """Return who is at the other side; None: nobody."""
-    with suppress(OSError):
-        host, port = sock.getpeername()[:2]
-        return host, port
-    return None
