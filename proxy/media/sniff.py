@@ -66,7 +66,8 @@ def recognise(head: bytes, *, complete: bool) -> Recognition | None:
     reader = ProgramReader(strict=True)
     reader.feed(head[start : start + EARLY_BYTES])
     early = reader.complete
-    reader.feed(head[start + EARLY_BYTES :])
+    if not early:  # a chunk is not copied for nothing
+        reader.feed(head[start + EARLY_BYTES :])
     if not reader.complete and not complete and len(head) - start < _PROGRAMS_BYTES:
         return None
     return Recognition(

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from proxy.media import watch
 from proxy.media.demux import Demuxer
 from proxy.media.nal import join_length_prefixed, split_annexb
 from proxy.media.section import Section
@@ -26,7 +27,7 @@ from tests.support.sources import Script
 from tests.support.ts import PACKET_BYTES, WRAP, Pes
 
 try:
-    from proxy.media.transport import Frames, Packet, Splitter, length_prefixed
+    from proxy.media.transport import Frames, Packet, Splitter, length_prefixed, marked
 except ImportError:
     if REQUIRE_ALL:
         raise
@@ -449,3 +450,33 @@ def test_feed_of_a_damaged_clip(
     begin = int(hole[0] * len(data))
     del data[begin : begin + hole[1]]
     assert_alike_in_pieces(bytes(data), clip, sizes, broken_off)
+
+
+# -- marked ----------------------------------------------------------------------------------------
+
+
+@given(
+    pids=st.sets(st.integers(0, 0x1FFF), min_size=1, max_size=10),
+    packets=st.lists(st.tuples(st.booleans(), st.integers(0, 0xFFFF)), max_size=40),
+    before=st.integers(0, 200),
+)
+def test_search_is_the_same_compiled_or_not(
+    pids: set[int], packets: Sequence[tuple[bool, int]], before: int
+) -> None:
+    """Packets of the tables are found, whatever else stands there, with a compiler and without."""
+    known = sorted(pids)
+    heads = [known[number % len(known)] if ours else number for ours, number in packets]
+    chunk = bytes(before) + b"".join(b"G" + head.to_bytes(2) + bytes(185) for head in heads)
+    places = [before + number * 188 for number in range(len(heads))]
+    told = (chunk, before, len(chunk), *watch._marks(pids))
+    found = marked(*told)
+    assert found == watch._marked_by_stride(*told)
+    assert {at for at, head in zip(places, heads, strict=True) if head in pids} <= set(found)
+
+
+def test_search_stays_within_its_bytes() -> None:
+    """What is not there is not looked at."""
+    with pytest.raises(ValueError, match="not there"):
+        marked(bytes(188), 0, 376, bytes(256), bytes(256))
+    with pytest.raises(ValueError, match="not there"):
+        marked(bytes(188), 0, 188, bytes(255), bytes(256))
