@@ -18,9 +18,9 @@ from bench.processes import Origin
 from bench.results import Result
 
 SHOWN = ("carried", "late_s", "cores", "tree_pss_mb", "pss_per_stream_mb")
-STEPS = (1, 10, 25, 50, 75, 100, 150, 200, 250, 300, 400, 500, 600, 800)
+STEPS = (1, 10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800)
 LATE_S = 2.0
-NEAR = 0.05  # how near the number is looked for, of it
+NEAR = 0.1  # how near the number is looked for, of it
 MB = 1e6
 
 
