@@ -89,12 +89,10 @@ class Connection(ResponseHandler):
         self._asked = False  # and the head of the answer has not come
         self._interim = 0  # answers since then
         self._held = False  # whether `go_on` is waited for
-        self._socket: Any = None  # as the transport shows it: uvloop makes one for each asking
         self._low_water = 1  # of the socket, in bytes
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        self._socket = transport.get_extra_info("socket")
         transport.set_protocol(_Reader(self, self._place))
 
     def gather(self, size: int) -> None:
@@ -110,7 +108,8 @@ class Connection(ResponseHandler):
             size = max(size - _TLS_SLACK_BYTES, 1)
         if size != self._low_water and not transport.is_closing():
             self._low_water = size
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
+            sock = transport.get_extra_info("socket")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def set_response_params(self, **params: Any) -> None:
         """Called before each request is sent."""
