@@ -64,11 +64,11 @@ async def _many(options: Options) -> paced.Collected:
             window_s=options.window_s,
         )
 
-    usual, everybody = options.streams, options.contenders
-    parts = [await collect(usual, everybody, runs=options.runs, seconds=options.seconds)]
+    usual, able = options.streams, options.contenders
+    parts = [await collect(usual, able, runs=options.runs, seconds=options.seconds)]
     if options.full:
         others = [count for count in memory.GRID if count not in usual]
-        parts.append(await collect(others, everybody, runs=1, seconds=options.seconds))
+        parts.append(await collect(others, able, runs=1, seconds=options.seconds))
         parts.append(await collect(usual, LONG, runs=1, seconds=LONG_S))
     return paced.Collected(
         runs=[one for part in parts for one in part.runs],

@@ -27,8 +27,9 @@ NOTES: Mapping[str, str] = {
         "The whole process tree counts: per stream is (tree - idle tree) / n, and tree / n is what "
         "a machine has to have. Origin-paced, a stream holds a batch of bytes, the fragment that "
         "it is made into, and its thread. Client-paced, a fragment waits in the hands of the "
-        "server and the next one behind it, and a batch of what was read before them; nothing is "
-        "fetched or made ahead. Larger batches cost less CPU and more of this: their size is the "
+        "server and a batch of what was read behind it; nothing is fetched or made ahead. The "
+        "holes that fragments leave in the heap are given back every two seconds; what comes "
+        "between is in here. Larger batches cost less CPU and more of this: their size is the "
         "balance between the two bounds. A source that libavformat has to take apart holds about "
         "1 MB more, of which two buffers for the largest picture are not ours to choose."
     ),

@@ -130,7 +130,9 @@ class Tidier:
 
     def _trim(self) -> None:
         if self._running():
+            began_s = self._loop.time()
             trim()
+            logger.debug("gave holes back: %.1f ms", (self._loop.time() - began_s) * 1000)
         self._holes = self._loop.call_later(self._busy_s, self._trim)
 
 

@@ -92,10 +92,12 @@ async def running_app(config: Config, commons: Commons | None = None) -> AsyncIt
     crowd = None if commons is None else lambda: commons.census.total
     limits = config.pipeline_settings(shared=shared)
     budget_bytes = limits.budget_bytes
-    tidier = Tidier(lambda: pipeline.active)
-    pipeline = Pipeline(fetcher, limits, upstreams=upstreams, crowd=crowd, on_release=tidier.note)
     async with contextlib.AsyncExitStack() as stack:
+        tidier = Tidier(lambda: pipeline.active)
         stack.callback(tidier.close)
+        pipeline = Pipeline(
+            fetcher, limits, upstreams=upstreams, crowd=crowd, on_release=tidier.note
+        )
         for one in (fetcher, *upstreams.values()):
             await stack.enter_async_context(one)
         await stack.enter_async_context(pipeline)

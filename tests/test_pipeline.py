@@ -891,7 +891,7 @@ async def test_part_belongs_to_whoever_takes_it() -> None:
             parts = aiter(stream)
             for _ in range(12):
                 part = await anext(parts)
-                assert sys.getrefcount(part) == 2  # `part`, and the argument
+                assert sys.getrefcount(part) <= 2  # `part`, and the argument
 
 
 async def test_fast_client_is_fetched_ahead_for() -> None:

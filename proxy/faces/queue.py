@@ -20,7 +20,7 @@ __all__ = ["UNSENT_BYTES", "shorten"]
 
 UNSENT_BYTES = 128 * 1024  # of what the client has not been sent; tcp(7) lets it grow to 4 MiB
 _OPEN = "/proc/self/fd"
-_LOOK_AT_MOST = 256  # descriptors; the newest ones come first, and the client's is one of these
+_LOOK_AT_MOST = 1024  # descriptors, the newest first: 4 us each
 
 
 def shorten(client: tuple[str, int]) -> bool:
@@ -36,8 +36,9 @@ def shorten(client: tuple[str, int]) -> bool:
 def _is_from(number: int, client: tuple[str, int]) -> bool:
     """Bound it for this descriptor, if it is the one."""
     with suppress(OSError):  # no socket, or nobody at the other side
-        # A family that is given is not looked up; a name comes as its own family has it.
-        sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=number)
+        # A family that is given is not looked up.  The name comes as its own family has it, and
+        # this one has room for the names of all.
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=number)
         try:
             name = sock.getpeername()
             if isinstance(name, tuple) and name[:2] == client:

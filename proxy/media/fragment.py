@@ -51,7 +51,8 @@ class Fragment:
     starts_with_keyframe: bool
 
     def take(self) -> bytes:
-        """Give its bytes away: who made it, and may be waiting in `emit`, keeps none of them."""
+        """Give its bytes away, once, to whoever it was emitted to; who made it, and may be waiting
+        in `emit`, keeps none of them."""
         data, self.data = self.data, b""
         return data
 

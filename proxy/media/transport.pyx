@@ -686,15 +686,15 @@ def length_prefixed(const byte[::1] data not None):
 
 
 def marked(bytes chunk not None, size_t begin, size_t end, bytes high not None, bytes low not None):
-    """Return where those packets stand, from `begin` to `end`, whose second byte in `high` and
-    whose third in `low` have a bit in common: see `watch`."""
+    """Return where those packets stand, of whole ones from `begin` to `end`, whose second byte in
+    `high` and whose third in `low` have a bit in common: see `watch`."""
     cdef const byte *p = <const byte *>PyBytes_AS_STRING(chunk)
     cdef const byte *highs = <const byte *>PyBytes_AS_STRING(high)
     cdef const byte *lows = <const byte *>PyBytes_AS_STRING(low)
     cdef list places = []
     if end > <size_t>len(chunk) or len(high) < 256 or len(low) < 256:
         raise ValueError("bytes that are not there")
-    while begin + PACKET <= end:
+    while begin < end and end - begin >= PACKET:
         if highs[p[begin + 1]] & lows[p[begin + 2]]:
             places.append(begin)
         begin += PACKET

@@ -350,6 +350,8 @@ class FileFeed {
   #address;
   #on;
   #asked = ""; // the address that was opened last
+  #turn = 0; // how often one was
+  #sought_s = null; // where it will be, while that is asked for
   #from_s = 0;
   #duration_s = NaN;
   #ended = new AbortController();
@@ -360,7 +362,7 @@ class FileFeed {
   }
 
   get position_s() {
-    return this.#from_s + this.#video.currentTime;
+    return this.#sought_s ?? this.#from_s + this.#video.currentTime;
   }
 
   get duration_s() {
@@ -384,26 +386,36 @@ class FileFeed {
   async begin(at_s) {
     const address = (this.#asked = this.#address(at_s > 0 ? at_s : null));
     const { signal } = this.#ended;
+    const turn = ++this.#turn;
+    const over = () => signal.aborted || turn !== this.#turn;
+    this.#sought_s = at_s;
     try {
       const stream = describe(await open(address, { signal, method: "HEAD" }));
+      if (over()) return;
       const playing = !this.#video.paused; // a new source can pause it
+      this.#sought_s = null;
       this.#from_s = stream.start_s;
       this.#duration_s = stream.duration_s ?? Infinity;
       this.#video.src = address;
       if (playing) this.#video.play().catch(() => {});
       this.#on.opened?.({ ...stream, id: "" }); // that one has ended
     } catch {
+      if (over()) return;
+      this.#sought_s = null;
       await this.#learn();
     }
   }
 
-  /** What is buffered cannot always be sought: Chromium then goes back to the very beginning. */
+  /**
+   * What is buffered cannot always be sought: Chromium then goes back to the very beginning.  It is
+   * opened anew, unless it is live: there, what a player has seen has no address.
+   */
   seek(at_s) {
     const at_own_s = at_s - this.#from_s;
     const { seekable } = this.#video;
     const within = (n) => at_own_s >= seekable.start(n) && at_own_s < seekable.end(n);
     if ([...Array(seekable.length).keys()].some(within)) this.#video.currentTime = at_own_s;
-    else this.begin(Math.min(at_s, this.#duration_s - END_S));
+    else if (!this.live) this.begin(Math.min(at_s, this.#duration_s - END_S));
   }
 
   seekLive() {

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.app import App, Settings
 from proxy.errors import CorruptMedia, StreamAborted
-from proxy.faces.asgi import AsgiApp
+from proxy.faces.asgi import FAST_PARTS, PIECE_BYTES, AsgiApp
 from tests.support.client import TIMEOUT_S, stream_target
 from tests.support.pipelines import PARTS, ScriptedPipeline
 
@@ -157,7 +157,27 @@ async def test_large_part_is_sent_in_pieces() -> None:
     server, part = Server(REQUEST), bytes(1_000_000)
     await asgi(App(ScriptedPipeline(parts=(part,))))(http_scope(), server.receive, server.send)
     assert server.body == part
-    assert max(len(message.get("body", b"")) for message in server.sent) <= 256 * 1024
+    assert max(len(message.get("body", b"")) for message in server.sent) <= PIECE_BYTES
+
+
+@pytest.mark.parametrize("size", [1, PIECE_BYTES, PIECE_BYTES + 1, 2 * PIECE_BYTES + 1])
+async def test_pieces_are_alike(size: int) -> None:
+    """A part comes in as few pieces as can be, none of them a mere rest."""
+    server, part = Server(REQUEST), bytes(size)
+    await asgi(App(ScriptedPipeline(parts=(part,))))(http_scope(), server.receive, server.send)
+    sizes = [len(message["body"]) for message in server.sent[1:-1]]
+    assert sum(sizes) == size
+    assert len(sizes) == -(-size // PIECE_BYTES)
+    assert max(sizes) - min(sizes) < len(sizes)
+
+
+async def test_fast_client_gets_whole_parts() -> None:
+    """Who has taken some parts at once is given each further one as it is."""
+    parts = tuple(bytes([number]) * 3 * PIECE_BYTES for number in range(FAST_PARTS + 2))
+    server = Server(REQUEST)
+    await asgi(App(ScriptedPipeline(parts=parts)))(http_scope(), server.receive, server.send)
+    assert server.body == b"".join(parts)
+    assert [message["body"] for message in server.sent[-3:-1]] == list(parts[-2:])
 
 
 async def test_client_without_address_is_local() -> None:

@@ -480,3 +480,4 @@ def test_search_stays_within_its_bytes() -> None:
         marked(bytes(188), 0, 376, bytes(256), bytes(256))
     with pytest.raises(ValueError, match="not there"):
         marked(bytes(188), 0, 188, bytes(255), bytes(256))
+    assert marked(bytes(188), 2**64 - 100, 188, b"\1" * 256, b"\1" * 256) == []
