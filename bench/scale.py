@@ -5,20 +5,24 @@
 Clients that play at the clip's pace, more and more of them, until one has waited for more than two
 seconds in all; then between the last number that was carried and the first that was not.  The
 origin and the clients run on the same cores: what raw pass-through reaches is what the rig reaches.
+remuxd is given memory for as many: with its default budget it refuses more than 256.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bench import clip as clips
 from bench.attempts import ERRORS
-from bench.contenders import REMUXD, REMUXD_2, Contender
+from bench.contenders import REMUXD, REMUXD_2, SETTINGS, Contender
 from bench.options import Options, alone
 from bench.paced import pacing_origin, run_once
 from bench.processes import Origin
 from bench.results import Result
 
 SHOWN = ("carried", "late_s", "cores", "tree_pss_mb", "pss_per_stream_mb")
-STEPS = (1, 10, 25, 50, 75, 100, 150, 200, 300, 400, 600, 800)
+STEPS = (1, 10, 50, 100, 150, 200, 300, 400, 600, 800)
+ROOM = {"REMUXD_MEMORY__BUDGET_BYTES": str(256 * 1024 * 1024)}
 LATE_S = 2.0
 NEAR = 0.1  # how near the number is looked for, of it
 MB = 1e6
@@ -36,7 +40,14 @@ def _contenders(options: Options) -> list[Contender]:
     able = [contender for contender in options.contenders if contender.streams]
     if REMUXD in able:
         able.append(REMUXD_2)
-    return able
+    return [_roomy(contender) for contender in able]
+
+
+def _roomy(contender: Contender) -> Contender:
+    """Give a contender of ours memory for all streams that it is asked for."""
+    if not SETTINGS.items() <= contender.environment.items():
+        return contender
+    return replace(contender, environment={**contender.environment, **ROOM})
 
 
 async def _climb(options: Options, contender: Contender, source: Origin, result: Result) -> None:
