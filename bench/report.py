@@ -154,7 +154,7 @@ def _figures(all_figures: Sequence[Figure]) -> Iterator[str]:
     yield "|---|---:|---:|---|---:|---:|"
     for one in all_figures:
         bound = "" if one.bound is None else f"{'>=' if one.at_least else '<='} {one.bound:g}"
-        value = "not measured" if one.value is None else f"{one.value:.2f}"
+        value = "not measured" if one.value is None else f"{one.value:.3g}"
         mark = {True: "kept", False: "**missed**", None: ""}[one.kept]
         ours, theirs = (
             "" if side is None else f"{_number(side)} {one.unit}" for side in (one.ours, one.theirs)

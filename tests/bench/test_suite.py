@@ -261,7 +261,7 @@ def test_report_shows_what_was_measured_and_what_was_not(folder: Path, tmp_path:
     text = report.write(tmp_path, tmp_path / "out").read_text()
     assert commit() in text
     (pipe,) = [line for line in text.splitlines() if "total time / ffmpeg pipe" in line]
-    assert pipe.split("|")[2:5] == [" <= 0.5 ", " 0.38 ", " kept "]
+    assert pipe.split("|")[2:5] == [" <= 0.5 ", " 0.375 ", " kept "]
     (ttff_line, *_) = [line for line in text.splitlines() if "first fragment / limit" in line]
     assert "not measured" in ttff_line
     assert clips.load(folder).sha256[:16] in text
