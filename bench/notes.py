@@ -55,8 +55,8 @@ NOTES: Mapping[str, str] = {
         "process of its own; `server.workers` lifts it."
     ),
     "scale": (
-        "The origin and the clients run on the same cores, so raw pass-through shows what the rig "
-        "carries. A stream is carried as long as no client is two seconds behind its own time. "
+        "The origin and the clients run on the same cores; raw pass-through, where it was asked, "
+        "shows what the rig carries. A stream is carried as long as no client is two seconds behind its own time. "
         "remuxd has the memory for as many here; by default it refuses more than 256."
     ),
     "upstream": (
