@@ -56,7 +56,8 @@ NOTES: Mapping[str, str] = {
     ),
     "scale": (
         "The origin and the clients run on the same cores; raw pass-through, where it was asked, "
-        "shows what the rig carries. A stream is carried as long as no client is two seconds behind its own time. "
+        "shows what the rig carries. A stream is carried as long as no client is two seconds "
+        "behind its own time. "
         "remuxd has the memory for as many here; by default it refuses more than 256."
     ),
     "upstream": (
