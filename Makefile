@@ -4,7 +4,7 @@
 #   make check               format, lint, types
 #   make bench               the measurements, and their report in bench/RESULTS.md: a quarter of an hour
 #   make bench-quick         the same in three minutes, to see that it works
-#   make bench-full          the whole grid, with more contenders: an hour and a quarter
+#   make bench-full          the whole grid, with more contenders: under two hours
 #   make docs                the documentation, in site/; warnings are errors
 #   make soak                the tests that run for minutes
 #   make fuzz [ARGS="--cases 2000 --seed 7"]   damaged clips through the remux, until it is stopped

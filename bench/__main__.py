@@ -3,8 +3,8 @@
     python -m bench [--quick | --full] [--out FOLDER] [--from QUESTION]
 
 Without an option it measures what the promised figures need, in a quarter of an hour; `--quick`
-sees in three minutes that everything works; `--full` goes through the whole grid, in an hour and a
-quarter, with everybody who can be installed, and needs nobody beside it.  `--from` goes on where it
+sees in three minutes that everything works; `--full` goes through the whole grid, in less than two
+hours, with everybody who can be installed, and needs nobody beside it.  `--from` goes on where it
 was interrupted; what was measured before stays.
 """
 
