@@ -46,7 +46,7 @@ docs: $(VENV)/.dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet $(ARGS)
 
 soak: $(VENV)/.dev
-	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+	$(BIN)/python -m pytest -m soak --timeout 3600 -o faulthandler_timeout=3700 $(ARGS)
 
 fuzz: $(VENV)/.dev
 	$(BIN)/python -m fuzz $(ARGS)
