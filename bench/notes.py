@@ -22,9 +22,12 @@ NOTES: Mapping[str, str] = {
         "fragment leaves with the chunk that holds its first audio frame. What is left on top is "
         "our own work between the requests (of the event loop's time, by py-spy: half for the "
         "three GETs and what checks them, a tenth for parsing playlists, the rest for planning, "
-        "the worker's thread and our own answer), and the piece in which the network brings the "
-        "end of what is needed. Against the pipe, from a multivariant playlist, this leaves next "
-        "to nothing: the limit itself is next to the bound, by how fast the pipe's probing was."
+        "the worker's thread and our own answer; as seen on the wire, a quarter of it lies before "
+        "the first request, two fifths between a playlist and the next request, a quarter between "
+        "the last byte needed and our first one, the rest in the client), and the piece in which "
+        "the network brings the end of what is needed. Against the pipe, from a multivariant "
+        "playlist, this leaves next to nothing: the limit is next to the bound, by how fast the "
+        "pipe's probing was, and raw pass-through, which looks at no packet, lies between the two."
     ),
     "memory": (
         "The whole process tree counts: per stream is (tree - idle tree) / n, and tree / n is what "
