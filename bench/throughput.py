@@ -3,8 +3,8 @@
     python -m bench.throughput [--runs 7]
 
 Nothing waits: the origin has no delay and no rate, the clients take what comes.  The time of eight
-is that of the last of them.  One clip is over in a tenth of a second, in which what else the machine
-does weighs much (54 to 130 ms for the same contender in one run): it is asked for more often.
+is that of the last of them.  One clip is over in a tenth of a second, in which what else the
+machine does weighs much (54 to 130 ms for one contender in one run): it is asked for more often.
 """
 
 from __future__ import annotations
