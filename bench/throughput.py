@@ -10,6 +10,7 @@ machine does weighs much (54 to 130 ms for one contender in one run): it is aske
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from contextlib import AsyncExitStack
 
@@ -29,6 +30,7 @@ async def run(options: Options) -> Result:
     result = Result(question="throughput")
     attempts = Attempts(result)
     seconds = clips.load(options.folder).seconds
+    lots = random.Random(0)
     async with AsyncExitStack() as stack:
         source = await stack.enter_async_context(origin(options.folder, delay_ms=0, rate_mbit=0))
         servers = await attempts.started(stack, options.contenders)
@@ -37,6 +39,7 @@ async def run(options: Options) -> Result:
                 await asyncio.to_thread(whole, server, source.url(f"one/{clips.MEDIA}"))
         for turn in range(options.runs):
             for streams in STREAMS:
+                lots.shuffle(servers)  # nobody always comes behind the same one
                 for server in servers:
                     if not attempts.able(server.contender):
                         continue
