@@ -97,14 +97,17 @@ async def test_broken_stream_is_a_failure(
 
 
 async def test_broken_stream_is_a_failure_over_http_2(tmp_path: Path) -> None:
-    """Envoy resets the stream of an HTTP/2 client, behind all that was delivered before."""
+    """Envoy resets the stream of an HTTP/2 client, who by then has most of what was delivered.
+
+    Not always all: a reset overtakes what waits for the client in Envoy (seen once: 32 kB less).
+    """
     async with behind(over_aiohttp, envoy, tmp_path) as (origin, address, target):
         code, whole = await curl("--http2-prior-knowledge", address + target)
         assert code == 0
         origin.fault("/6.ts", Truncate(50_000))
         code, part = await curl("--http2-prior-knowledge", address + target)
         assert code == CURL_HTTP2_STREAM
-        assert boxes.read(part).fragments
+        assert b"moof" in part
         assert whole.startswith(part)
 
 
