@@ -42,7 +42,8 @@ async def everything(options: Options, out: Path, *, quick: bool, since: str) ->
             question = alone[name]
             finish(await question.run(options), options, out, question.SHOWN)
         elif name == "many":
-            await _memory_and_cpu(replace(options, runs=1 if quick else PACED_RUNS), out)
+            runs = 1 if quick else options.runs if options.full else PACED_RUNS
+            await _memory_and_cpu(replace(options, runs=runs), out)
         else:
             few = options if options.full else replace(options, contenders=(REMUXD,))
             finish(await scale.run(few), few, out, scale.SHOWN)

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import random
 import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -87,14 +88,17 @@ async def collect(
     window_s: float,
     paces: Sequence[str] = PACES,
 ) -> Collected:
-    """Measure every contender that can be asked for many streams; they take turns."""
+    """Measure every contender that can be asked for many streams; they take turns, each time in
+    another order."""
     attempts = Attempts(Result(question="paced"))
     able = [contender for contender in contenders if contender.streams]
     found: list[Paced] = []
+    lots = random.Random(0)
     async with pacing_origin(folder) as source:
         for _ in range(runs):
             for pace in paces:
                 for count in streams:
+                    lots.shuffle(able)
                     for contender in filter(attempts.able, able):
                         with attempts.of(contender, {"pace": pace, "streams": count}):
                             one = await run_once(
