@@ -26,6 +26,7 @@ from bench.results import commit
 QUESTIONS = ("upstream", "ttff", "throughput", "steps", "many", "scale")  # many: memory and CPU
 RUNS = 7
 PACED_RUNS = 3
+FULL_PACED_RUNS = 5
 QUICK_RESULTS = Path(__file__).parent / "results-quick"
 REPOSITORY = Path(__file__).parent.parent
 
@@ -42,7 +43,7 @@ async def everything(options: Options, out: Path, *, quick: bool, since: str) ->
             question = alone[name]
             finish(await question.run(options), options, out, question.SHOWN)
         elif name == "many":
-            runs = 1 if quick else options.runs if options.full else PACED_RUNS
+            runs = 1 if quick else FULL_PACED_RUNS if options.full else PACED_RUNS
             await _memory_and_cpu(replace(options, runs=runs), out)
         else:
             few = options if options.full else replace(options, contenders=(REMUXD,))

@@ -55,8 +55,8 @@ NOTES: Mapping[str, str] = {
         "Nothing waits here: the total is what event loop and worker take, one interpreter for "
         "both. Receiving and sending are most of it, as for raw pass-through; the remux is a "
         "fifth. Eight streams are bound by the same lock, where each stream of the pipe has a "
-        "process of its own; `server.workers` lifts it. Those whom no figure is promised about have "
-        "turns of their own behind the others: some take seconds, in which the caches go cold."
+        "process of its own; `server.workers` lifts it. Those whom no figure is promised about "
+        "have turns of their own behind the others: some take seconds, in which caches go cold."
     ),
     "scale": (
         "The origin and the clients run on the same cores; raw pass-through, where it was asked, "

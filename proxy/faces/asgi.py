@@ -41,12 +41,11 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
-# Servers copy what they are given, and keep it until it is taken: a client that takes its time gets
-# pieces.  One that has taken so many parts at once gets each further one whole: uvicorn then waits
-# less often until all is taken.
-PIECE_BYTES = 128 * 1024
-SLOW_S = 0.02
-FAST_PARTS = 4
+# Servers copy what they are given and keep it until it is taken.  Some (uvicorn) wait for that only
+# before they take more: behind a piece for a client that takes its time something empty is sent,
+# which comes back when next to all has been taken, and nothing more is asked for before that.
+PIECE_BYTES = 256 * 1024  # what a client must take within idle_client_s: 4.3 kB/s at 60 s
+SLOW_S = 0.02  # for one part
 
 
 def create_app() -> AsgiApp:
@@ -145,19 +144,21 @@ async def _deliver(response: Response, body: Delivery | Feed, send: Send, idle_s
     try:
         await send(_start(response))
         async with Patience(idle_s) as patience:
-            fast = 0  # parts in a row that did not have to wait
+            took_s = SLOW_S
             async for part in body:
-                took_s = 0.0
-                pieces = deque((part,) if fast >= FAST_PARTS else _pieces(part))
+                pieces = deque(_pieces(part))
                 del part  # what has been taken is not held any more
+                slow, took_s = took_s >= SLOW_S, 0.0
                 while pieces:
                     patience.wait()
                     await send(_more(pieces.popleft()))
+                    if slow:
+                        await send(_more(b""))
                     took_s += patience.rest()
-                fast = fast + 1 if took_s < SLOW_S else 0
-                # A `send` that waits for nothing, least of all for a client that left, would never
-                # let the task run that watches for it.
-                await asyncio.sleep(0)
+                if took_s < SLOW_S:
+                    # A `send` that waits for nothing, least of all for a client that left, would
+                    # never let the task run that watches for it.
+                    await asyncio.sleep(0)
             patience.wait()
             await send({"type": "http.response.body", "body": b""})
     except TimeoutError:

@@ -15,12 +15,13 @@ import os
 import socket
 import sys
 from contextlib import suppress
+from itertools import islice
 
 __all__ = ["UNSENT_BYTES", "shorten"]
 
 UNSENT_BYTES = 128 * 1024  # of what the client has not been sent; tcp(7) lets it grow to 4 MiB
 _OPEN = "/proc/self/fd"
-_LOOK_AT_MOST = 1024  # descriptors, the newest first: 4 us each
+_LOOK_AT_MOST = 1024  # descriptors, 4 us each; procfs lists them from the lowest, which are older
 
 
 def shorten(client: tuple[str, int]) -> bool:
@@ -28,8 +29,8 @@ def shorten(client: tuple[str, int]) -> bool:
     if sys.platform != "linux":
         return False
     with suppress(OSError):
-        numbers = sorted(map(int, os.listdir(_OPEN)), reverse=True)  # noqa: PTH208 - half the time
-        return any(_is_from(number, client) for number in numbers[:_LOOK_AT_MOST])
+        numbers = reversed(os.listdir(_OPEN))  # noqa: PTH208 - half the time
+        return any(_is_from(int(number), client) for number in islice(numbers, _LOOK_AT_MOST))
     return False
 
 

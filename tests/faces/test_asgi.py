@@ -9,7 +9,7 @@ import pytest
 
 from proxy.app import App, Settings
 from proxy.errors import CorruptMedia, StreamAborted
-from proxy.faces.asgi import FAST_PARTS, PIECE_BYTES, AsgiApp
+from proxy.faces.asgi import PIECE_BYTES, AsgiApp
 from tests.support.client import TIMEOUT_S, stream_target
 from tests.support.pipelines import PARTS, ScriptedPipeline
 
@@ -74,7 +74,8 @@ async def test_stream_ends_with_an_empty_last_message() -> None:
     start, *bodies = server.sent
     assert (start["type"], start["status"]) == ("http.response.start", 200)
     assert all(name == name.lower() for name, _ in start["headers"])
-    assert [bool(message.get("more_body")) for message in bodies] == [True, True, True, False]
+    assert all(message.get("more_body") for message in bodies[:-1])
+    assert bodies[-1] == {"type": "http.response.body", "body": b""}
     assert server.body == b"".join(PARTS)
 
 
@@ -165,19 +166,46 @@ async def test_pieces_are_alike(size: int) -> None:
     """A part comes in as few pieces as can be, none of them a mere rest."""
     server, part = Server(REQUEST), bytes(size)
     await asgi(App(ScriptedPipeline(parts=(part,))))(http_scope(), server.receive, server.send)
-    sizes = [len(message["body"]) for message in server.sent[1:-1]]
+    sizes = [len(message["body"]) for message in server.sent[1:-1] if message["body"]]
     assert sum(sizes) == size
     assert len(sizes) == -(-size // PIECE_BYTES)
     assert max(sizes) - min(sizes) < len(sizes)
 
 
-async def test_fast_client_gets_whole_parts() -> None:
-    """Who has taken some parts at once is given each further one as it is."""
-    parts = tuple(bytes([number]) * 3 * PIECE_BYTES for number in range(FAST_PARTS + 2))
+class BufferingServer(Server):
+    """A server that takes anything at once, and waits for the client only before it takes more."""
+
+    def __init__(self, *messages: Message) -> None:
+        super().__init__(*messages)
+        self.full = asyncio.Event()  # something waits, and something more was to be sent
+        self.taken = asyncio.Event()  # by the client
+
+    async def send(self, message: Message) -> None:
+        if self.body and not self.taken.is_set():
+            self.full.set()
+            await self.taken.wait()
+        await super().send(message)
+
+
+async def test_nothing_is_asked_for_while_the_client_takes() -> None:
+    """A server that has taken a part at once holds that one, and we no other, until the client has
+    it."""
+    server, pipeline = BufferingServer(REQUEST), ScriptedPipeline()
+    answering = asyncio.ensure_future(
+        asgi(App(pipeline))(http_scope(), server.receive, server.send)
+    )
+    await asyncio.wait_for(server.full.wait(), TIMEOUT_S)
+    assert pipeline.streams[0].taken == 1
+    server.taken.set()
+    await asyncio.wait_for(answering, TIMEOUT_S)
+    assert server.body == b"".join(PARTS)
+
+
+async def test_fast_client_is_not_waited_for() -> None:
+    """Who has taken a part at once is sent nothing empty behind the ones that follow."""
     server = Server(REQUEST)
-    await asgi(App(ScriptedPipeline(parts=parts)))(http_scope(), server.receive, server.send)
-    assert server.body == b"".join(parts)
-    assert [message["body"] for message in server.sent[-3:-1]] == list(parts[-2:])
+    await asgi(App(ScriptedPipeline()))(http_scope(), server.receive, server.send)
+    assert [message["body"] for message in server.sent[1:-1]] == [PARTS[0], b"", *PARTS[1:]]
 
 
 async def test_client_without_address_is_local() -> None:
