@@ -114,6 +114,14 @@ async def test_disconnect_while_send_waits_closes_the_stream() -> None:
     assert pipeline.streams[0].closed.is_set()
 
 
+async def test_disconnect_is_noticed_although_send_waits_for_nothing() -> None:
+    """A client that left is noticed where `send` returns at once and there is always a part."""
+    server, pipeline = Server(REQUEST, DISCONNECT), ScriptedPipeline(endless=True)
+    async with asyncio.timeout(TIMEOUT_S):
+        await asgi(App(pipeline))(http_scope(), server.receive, server.send)
+    assert pipeline.streams[0].closed.is_set()
+
+
 async def test_os_error_from_send_closes_the_stream() -> None:
     """Servers of ASGI 2.4 raise where others are silent: a client that left is no failure."""
     server, pipeline = Server(REQUEST), ScriptedPipeline(endless=True)
