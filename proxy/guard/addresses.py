@@ -19,6 +19,7 @@ the large clouds.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 import socket
@@ -32,6 +33,8 @@ __all__ = ["AddressPolicy", "Kind", "classify", "host_matches"]
 
 DEFAULT_PORTS = (80, 443)
 SCHEMES = {"http": 80, "https": 443}
+
+CACHED = 1024  # hosts: a stream asks about the same one for each segment
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -117,6 +120,7 @@ _PATTERN = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f
 _LIFTED = frozenset({Kind.LOOPBACK, Kind.PRIVATE, Kind.LINK_LOCAL})
 
 
+@functools.lru_cache(maxsize=CACHED)
 def classify(address: Address) -> Kind:
     """Tell what kind of place `address` is; an IPv4-mapped one is what its IPv4 address is."""
     address = _unmapped(address)
@@ -221,6 +225,7 @@ class AddressPolicy:
         raise Forbidden(f"the address is {kind}", rule="address")
 
 
+@functools.lru_cache(maxsize=CACHED)
 def _numeric(host: str) -> Address | None:
     """Read a host that is an address, also as `inet_aton` does: 127.1, 0x7f000001, 0177.0.0.1.
 
