@@ -49,9 +49,9 @@ SLOW_S = 0.02  # for one part
 
 # `send` may wait for nothing, to a fast client and above all to one that left: behind so many parts
 # that were taken at once, the event loop has a turn, for the task that watches for that and for
-# other streams.  A turn behind each part made one stream at full speed 7 % slower: with each one the
-# loop and the worker take the interpreter's lock from each other (934 futex calls in a clip of
-# 120 s, and 297 without).
+# other streams.  A turn behind each part made one stream at full speed 7 % slower: with each, loop
+# and worker take the interpreter's lock from each other (934 futex calls in a clip of 120 s, and
+# 297 without).
 TURN_PARTS = 32
 
 

@@ -124,7 +124,6 @@ class Body:
             self.framing = "chunked"
         elif "Content-Length" in headers:
             self.framing = "length"
-        self._url = redact(self.url)
         self._what = what
         self._content = response.content
         protocol = response.connection and response.connection.protocol  # None: all has come
@@ -143,14 +142,15 @@ class Body:
             deadline_s=deadline_s,
         )
 
-    async def read(self, *, hurry: bool = True) -> bytes:
+    async def read(self, *, most_bytes: int = 0) -> bytes:
         """Wait for the next chunk; `b""` is the end, and then everything announced has come.
 
-        Without `hurry`, a little is left to gather in the socket first.
+        `most_bytes`: a little is left to gather in the socket first, and so much is read at a time
+        if it is there.  0: what comes, as it comes.
 
         Raises `SourceUnavailable`, `SourceTimeout`, or what `faults.too_large` gives.
         """
-        chunk = await self._next(hurry=hurry)
+        chunk = await self._next(most_bytes)
         while self._skip and chunk:
             dropped = min(self._skip, len(chunk))
             self._skip -= dropped
@@ -160,20 +160,21 @@ class Body:
             chunk = chunk[: len(chunk) - (self.received - self._cut_at)]
             self.received = self._cut_at
         if self.received > self._max_bytes:
-            message = f"{self._what} {self._url} is larger than {self._max_bytes} bytes"
+            message = f"{self._what} {redact(self.url)} is larger than {self._max_bytes} bytes"
             raise too_large(self._what, message)
         if not chunk and self.length is not None and self.received != self.length:
             raise Unavailable(
-                f"{self._what} {self._url}: {self.received} of {self.length} bytes came"
+                f"{self._what} {redact(self.url)}: {self.received} of {self.length} bytes came"
             )
         return chunk
 
-    async def _next(self, *, hurry: bool = True) -> bytes:
+    async def _next(self, most_bytes: int = 0) -> bytes:
         if self._cut_at is not None and self.received == self._cut_at:
             return b""
-        gathering = None if hurry else self._gather()
+        gathering = self._gather() if most_bytes else None
         self._waiting_since_s = began_s = self._loop.time()
         if self._connection is not None:
+            self._connection.read_bytes = max(most_bytes, READ_BYTES)
             self._connection.go_on()
         try:
             chunk = await self._content.readany()
@@ -185,7 +186,7 @@ class Body:
                 gathering.cancel()
         slow = self._pace.add(self._loop.time() - began_s, len(chunk))
         if slow is not None:
-            raise TimedOut(f"{self._what} {self._url}: {slow}")
+            raise TimedOut(f"{self._what} {redact(self.url)}: {slow}")
         return chunk
 
     def _gather(self) -> asyncio.TimerHandle | None:

@@ -12,8 +12,8 @@
    for each stream whose client is slow.
 5. Bytes may be let to gather in the socket (`Connection.gather`), so that a stream at the pace at
    which it is watched costs one turn of the event loop for each batch instead of each packet.
-6. A socket is read by at most `READ_BYTES` at a time, where event loops read 256 kB: a stream whose
-   client is slow holds several such chunks at several places.
+6. A socket is read by at most `Connection.read_bytes` at a time, where event loops read 256 kB: a
+   stream whose client is slow holds several such chunks at several places.
 
 Installed by `use`, which sets an attribute that aiohttp does not promise: tests/fetch/
 test_connection.py sees it when that goes.
@@ -31,7 +31,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-__all__ = ["READ_BYTES", "Connection", "use"]
+__all__ = ["LONG_READ_BYTES", "READ_BYTES", "Connection", "use"]
 
 # Other systems know the option too; whether their event loops heed it was not tried.
 _CAN_GATHER = sys.platform == "linux"
@@ -44,10 +44,14 @@ MOST_INTERIM = 32  # 100 and 103 come once or twice; Go's client takes 5
 # 5.7 with this (`memory` keeps such blocks in the heap).
 READ_BYTES = 240 * 1024
 
+# For a stream that may hold much, where much is there at once.  A clip at full speed took 6 % less
+# time than with reads of 240 KiB, and with reads of 960 KiB 1 % more than with these.
+LONG_READ_BYTES = 480 * 1024
+
 
 def use(connector: aiohttp.BaseConnector) -> None:
     """Let the connections that `connector` makes from now on be of this kind."""
-    loop, place = asyncio.get_running_loop(), memoryview(bytearray(READ_BYTES))
+    loop, place = asyncio.get_running_loop(), memoryview(bytearray(LONG_READ_BYTES))
     factory = functools.partial(Connection, loop=loop, place=place)
     connector._factory = factory  # type: ignore[assignment] # noqa: SLF001 - no other way
 
@@ -69,7 +73,7 @@ class _Reader(asyncio.BufferedProtocol):
         self.connection_lost = connection.connection_lost  # type: ignore[method-assign]
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
-        return self._place
+        return self._place[: self._connection.read_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._connection.data_received(bytes(self._place[:nbytes]))
@@ -85,6 +89,7 @@ class Connection(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, place: memoryview) -> None:
         super().__init__(loop)
+        self.read_bytes = READ_BYTES  # at a time; no more than there is place
         self._place = place
         self._asked = False  # and the head of the answer has not come
         self._interim = 0  # answers since then
@@ -114,6 +119,7 @@ class Connection(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Called before each request is sent."""
         self.gather(1)
+        self.read_bytes = READ_BYTES
         self._asked, self._interim = True, 0
         super().set_response_params(**params)
 

@@ -32,6 +32,7 @@ from proxy.errors import (
 )
 from proxy.events import FetchEvent
 from proxy.fetch.client import Fetcher
+from proxy.fetch.connection import LONG_READ_BYTES, READ_BYTES
 from proxy.fetch.renewal import Renewal
 from proxy.fetch.transfer import Habits, Transfer
 from proxy.hls.model import Segment
@@ -41,6 +42,9 @@ __all__ = ["Prefetcher", "Sink"]
 # Brought as it comes; behind it, in batches (`Body.read`): a player that has begun has something to
 # go on from by then.
 EAGER_BYTES = 512 * 1024
+
+# With an allowance of so much, a long read is a small part of what a stream holds.
+DEEP_BYTES = 4 * LONG_READ_BYTES
 
 MAX_LINE = 32  # segments in the line, however small: bounds the book-keeping
 
@@ -276,7 +280,7 @@ class Prefetcher:
             take=partial(self._take, place, sink),
             forget=partial(self._forget, place),
             patient=lambda: self._wide or self._arrived,
-            unhurried=lambda: self._taken_bytes >= EAGER_BYTES,
+            most_bytes=self._most_bytes,
             on_length=partial(self._learn_length, place),
             tell=self._tell,
             renewal=self._renewal,
@@ -310,6 +314,12 @@ class Prefetcher:
         self._buffered_bytes += len(chunk)
         while self._over_allowance(place):
             await self._credit.wait()
+
+    def _most_bytes(self) -> int:
+        """How much may be read at a time."""
+        if self._taken_bytes < EAGER_BYTES:
+            return 0
+        return LONG_READ_BYTES if self._allowance() >= DEEP_BYTES else READ_BYTES
 
     def _over_allowance(self, place: _Place) -> bool:
         return not place.direct and self._buffered_bytes >= self._allowance()

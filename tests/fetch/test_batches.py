@@ -7,6 +7,7 @@ import pytest
 
 from proxy.fetch import Fetcher
 from proxy.fetch.body import BATCH_BYTES, Body
+from proxy.fetch.connection import READ_BYTES
 from tests.fetch.helpers import quick
 from tests.fetch.test_connection import server
 
@@ -24,7 +25,7 @@ def head(size: int) -> bytes:
 async def rest_of(body: Body) -> list[bytes]:
     chunks = []
     async with asyncio.timeout(GUARD_S):
-        while chunk := await body.read(hurry=False):
+        while chunk := await body.read(most_bytes=READ_BYTES):
             chunks.append(chunk)
     return chunks
 
@@ -59,7 +60,7 @@ async def test_read_unhurried_slow_origin() -> None:
 
     async with server(answer) as url, Fetcher(quick()) as fetcher, fetcher.open(url) as body:
         assert await body.read() == PIECE
-        waiting = asyncio.create_task(body.read(hurry=False))
+        waiting = asyncio.create_task(body.read(most_bytes=READ_BYTES))
         await asyncio.sleep(0)
         go_on.set()
         async with asyncio.timeout(GUARD_S):

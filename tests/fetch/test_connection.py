@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import socket
 import struct
+import sys
+import termios
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -12,8 +15,8 @@ import uvloop
 
 from proxy.errors import SourceUnavailable
 from proxy.fetch import Fetcher
-from proxy.fetch.connection import READ_BYTES
-from tests.fetch.helpers import quick
+from proxy.fetch.connection import LONG_READ_BYTES, READ_BYTES
+from tests.fetch.helpers import quick, until
 
 Answer = Callable[[asyncio.StreamWriter, int], Awaitable[None]]
 CAP = 1_000_000
@@ -152,6 +155,31 @@ def test_read_takes_little_at_a_time(loop: Callable[[], asyncio.AbstractEventLoo
         chunks = runner.run(fetch())
     assert b"".join(chunks) == whole
     assert max(map(len, chunks)) <= READ_BYTES
+
+
+@pytest.mark.parametrize("most_bytes", [READ_BYTES, LONG_READ_BYTES])
+async def test_read_takes_as_much_as_it_may(most_bytes: int) -> None:
+    """Of what is there at once, a stream that may hold much takes more at a time."""
+    whole = bytes(16_000_000)
+
+    async def answer(writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(whole) + whole)
+
+    async with server(answer) as url, Fetcher(quick()) as fetcher:
+        async with fetcher.open(url, max_bytes=len(whole)) as body:
+            while body.received < len(whole) // 2:  # the system's buffer grows with what is read
+                await body.read()
+            assert body._connection is not None
+            assert body._connection.transport is not None
+            waiting = body._connection.transport.get_extra_info("socket").fileno()
+            await until(lambda: _unread(waiting) >= most_bytes)
+            chunks = [await body.read(most_bytes=most_bytes) for _ in range(3)]
+    assert most_bytes - READ_BYTES // 2 < max(map(len, chunks)) <= most_bytes
+
+
+def _unread(descriptor: int) -> int:
+    """Bytes that have come and were not read."""
+    return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 async def test_read_holds_nothing_that_nobody_waits_for() -> None:
