@@ -174,6 +174,8 @@ class Body:
         gathering = self._gather() if most_bytes else None
         self._waiting_since_s = began_s = self._loop.time()
         if self._connection is not None:
+            if gathering is None:
+                self._connection.gather(1)
             self._connection.read_bytes = max(most_bytes, READ_BYTES)
             self._connection.go_on()
         try:

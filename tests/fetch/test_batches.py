@@ -67,6 +67,24 @@ async def test_read_unhurried_slow_origin() -> None:
             assert await waiting == PIECE
 
 
+async def test_read_at_once_behind_a_batch() -> None:
+    """What is read as it comes does not wait for what was to gather before."""
+    more = asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter, _number: int) -> None:
+        writer.write(head(SIZE) + PIECE)
+        await more.wait()
+        writer.write(PIECE)
+
+    async with server(answer) as url, Fetcher(quick(read_timeout_s=GUARD_S)) as fetcher:
+        async with fetcher.open(url) as body:
+            assert await body.read() == PIECE
+            assert body._connection is not None
+            body._connection.gather(BATCH_BYTES)
+            more.set()
+            assert await body.read() == PIECE
+
+
 async def test_read_unhurried_then_another_answer() -> None:
     """A small answer on the same connection is seen at once: nothing gathers for it."""
     numbers: list[int] = []

@@ -15,7 +15,7 @@ import uvloop
 
 from proxy.errors import SourceUnavailable
 from proxy.fetch import Fetcher
-from proxy.fetch.connection import LONG_READ_BYTES, READ_BYTES
+from proxy.fetch.connection import LONG_READ_BYTES, READ_BYTES, Connection
 from tests.fetch.helpers import quick, until
 
 Answer = Callable[[asyncio.StreamWriter, int], Awaitable[None]]
@@ -169,16 +169,16 @@ async def test_read_takes_as_much_as_it_may(most_bytes: int) -> None:
         async with fetcher.open(url, max_bytes=len(whole)) as body:
             while body.received < len(whole) // 2:  # the system's buffer grows with what is read
                 await body.read()
-            assert body._connection is not None
-            assert body._connection.transport is not None
-            waiting = body._connection.transport.get_extra_info("socket").fileno()
-            await until(lambda: _unread(waiting) >= most_bytes)
+            await until(lambda: unread(body._connection) >= most_bytes)
             chunks = [await body.read(most_bytes=most_bytes) for _ in range(3)]
     assert most_bytes - READ_BYTES // 2 < max(map(len, chunks)) <= most_bytes
 
 
-def _unread(descriptor: int) -> int:
-    """Bytes that have come and were not read."""
+def unread(connection: Connection | None) -> int:
+    """Bytes that have come on a connection and were not read."""
+    assert connection is not None
+    assert connection.transport is not None
+    descriptor = connection.transport.get_extra_info("socket").fileno()
     return int.from_bytes(fcntl.ioctl(descriptor, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
