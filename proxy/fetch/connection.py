@@ -89,7 +89,8 @@ class Connection(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, place: memoryview) -> None:
         super().__init__(loop)
-        self.read_bytes = READ_BYTES  # at a time; no more than there is place
+        # At a time, no more than there is place; at the head of an answer still as `Body` had it.
+        self.read_bytes = READ_BYTES
         self._place = place
         self._asked = False  # and the head of the answer has not come
         self._interim = 0  # answers since then
@@ -119,7 +120,6 @@ class Connection(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Called before each request is sent."""
         self.gather(1)
-        self.read_bytes = READ_BYTES
         self._asked, self._interim = True, 0
         super().set_response_params(**params)
 
