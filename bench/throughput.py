@@ -20,7 +20,7 @@ from contextlib import AsyncExitStack
 from bench import clip as clips
 from bench.attempts import Attempts
 from bench.client import whole
-from bench.contenders import CONTENDERS
+from bench.contenders import CONTENDERS, RAW, RAW_KEPT
 from bench.options import Options, alone
 from bench.processes import Origin, Serving, origin
 from bench.results import Result
@@ -35,6 +35,8 @@ async def run(options: Options) -> Result:
     attempts = Attempts(result)
     promised = [one for one in options.contenders if one in CONTENDERS]
     others = [one for one in options.contenders if one not in CONTENDERS]
+    if RAW in promised:
+        promised.append(RAW_KEPT)
     async with origin(options.folder, delay_ms=0, rate_mbit=0) as source:
         for contenders in (promised, others):
             async with AsyncExitStack() as stack:
