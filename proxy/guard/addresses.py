@@ -34,7 +34,8 @@ __all__ = ["AddressPolicy", "Kind", "classify", "host_matches"]
 DEFAULT_PORTS = (80, 443)
 SCHEMES = {"http": 80, "https": 443}
 
-CACHED = 1024  # hosts: a stream asks about the same one for each segment
+LONGEST_HOST = 253  # RFC 1035 section 2.3.4, without the final dot
+CACHED = 1024  # hosts, and addresses: a stream asks about the same one for each segment
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -120,9 +121,13 @@ _PATTERN = re.compile(r"\*|(?:\*\.)?[A-Za-z0-9._-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f
 _LIFTED = frozenset({Kind.LOOPBACK, Kind.PRIVATE, Kind.LINK_LOCAL})
 
 
-@functools.lru_cache(maxsize=CACHED)
 def classify(address: Address) -> Kind:
     """Tell what kind of place `address` is; an IPv4-mapped one is what its IPv4 address is."""
+    return _kind_of(address)
+
+
+@functools.lru_cache(maxsize=CACHED)
+def _kind_of(address: Address) -> Kind:
     address = _unmapped(address)
     if address in _METADATA:
         return Kind.METADATA
@@ -192,6 +197,8 @@ class AddressPolicy:
         if not host or port is None:
             raise Forbidden("the address names no host or no port")
         name = _normal_host(host)
+        if len(name) > LONGEST_HOST:  # an origin writes the addresses of segments as it likes
+            raise Forbidden("the host is longer than a name can be")
         if not any(host_matches(name, pattern) for pattern in self._hosts):
             raise Forbidden("the host is not among allowed_hosts", rule="host")
         self._check_port(port)

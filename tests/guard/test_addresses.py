@@ -240,6 +240,24 @@ def test_check_target_incomplete(host: str | None, port: int | None) -> None:
         AddressPolicy().check_target(scheme="http", host=host, port=port)
 
 
+def test_check_target_host_longer_than_a_name() -> None:
+    """What no name can be as long as is refused, and nothing of it is remembered."""
+    policy = AddressPolicy()
+    longest = "a." * 126 + "b"
+    policy.check_target(scheme="http", host=longest, port=80)
+    with pytest.raises(Forbidden, match="longer"):
+        policy.check_target(scheme="http", host=longest + "b", port=80)
+
+
+def test_classify_is_remembered_by_family() -> None:
+    """An IPv4 and an IPv6 address of the same number are two, and a scope makes no difference."""
+    for _ in range(2):
+        assert classify(ipaddress.IPv4Address(1)) is Kind.UNUSABLE
+        assert classify(ipaddress.IPv6Address(1)) is Kind.LOOPBACK
+        assert classify(ipaddress.IPv6Address("fe80::1")) is Kind.LINK_LOCAL
+        assert classify(ipaddress.IPv6Address("fe80::1%eth0")) is Kind.LINK_LOCAL
+
+
 def test_check_target_any_port() -> None:
     """An empty list of ports means any."""
     check(AddressPolicy(allowed_ports=()), "http://example.org:8080")
