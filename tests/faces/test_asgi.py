@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, MutableMapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from proxy.app import App, Settings
 from proxy.errors import CorruptMedia, StreamAborted
-from proxy.faces.asgi import PIECE_BYTES, AsgiApp
+from proxy.faces.asgi import PIECE_BYTES, SLOW_S, TURN_PARTS, AsgiApp
 from tests.support.client import TIMEOUT_S, stream_target
 from tests.support.pipelines import PARTS, ScriptedPipeline
 
@@ -114,11 +115,31 @@ async def test_disconnect_while_send_waits_closes_the_stream() -> None:
     assert pipeline.streams[0].closed.is_set()
 
 
-async def test_disconnect_is_noticed_although_send_waits_for_nothing() -> None:
-    """A client that left is noticed where `send` returns at once and there is always a part."""
-    server, pipeline = Server(REQUEST, DISCONNECT), ScriptedPipeline(endless=True)
-    async with asyncio.timeout(TIMEOUT_S):
-        await asgi(App(pipeline))(http_scope(), server.receive, server.send)
+STARVED_MESSAGES = 20 * TURN_PARTS
+
+
+class NeverWaitingServer(Server):
+    """A server whose `send` waits for nothing, takes its time now and then, and keeps nothing."""
+
+    def __init__(self, slow_every: int) -> None:
+        super().__init__(REQUEST, DISCONNECT)
+        self.slow_every = slow_every
+        self.messages = 0
+
+    async def send(self, message: Message) -> None:
+        self.messages += 1
+        if self.slow_every and self.messages % self.slow_every == 0:
+            time.sleep(1.1 * SLOW_S)  # noqa: ASYNC251 - the event loop is not to have a turn
+        if self.messages == STARVED_MESSAGES:
+            raise OSError("the event loop has no turn")
+
+
+@pytest.mark.parametrize("slow_every", [0, TURN_PARTS - 1])
+async def test_disconnect_is_noticed_although_send_waits_for_nothing(slow_every: int) -> None:
+    """A client that left is noticed where `send` never waits and there is always a part."""
+    server, pipeline = NeverWaitingServer(slow_every), ScriptedPipeline(endless=True)
+    await asgi(App(pipeline))(http_scope(), server.receive, server.send)
+    assert server.messages < STARVED_MESSAGES
     assert pipeline.streams[0].closed.is_set()
 
 
