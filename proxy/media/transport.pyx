@@ -153,7 +153,9 @@ cdef int append(Unit *unit, const byte *p, size_t size) except -1:
         if data == NULL:
             raise MemoryError
         unit.data, unit.capacity = data, capacity
-    memcpy(unit.data + unit.size, p, size)
+    # Not memcpy: gcc, which sees that it is short, copies by `rep movsq`, which takes longer to begin
+    # than all of it (the whole remux: 0.30 instead of 0.26 ms/MB).
+    memmove(unit.data + unit.size, p, size)
     unit.size += size
     return 0
 
