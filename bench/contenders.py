@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 
 from bench import mediaflow
+from proxy.memory import MMAP_THRESHOLD_BYTES, TRIM_THRESHOLD_BYTES
 
 __all__ = [
     "ASGI", "BUFFERED", "CONTENDERS", "MEDIAFLOW", "MEDIAFLOW_MP4", "MODULE", "PIPES", "RAW",
@@ -89,14 +90,15 @@ RAW = Contender(
     says_port=True,
     fragments=False,
 )
-# The same with a C library that keeps what was freed, as remuxd's does up to so much: with the
-# defaults it may or may not, by how the heap happens to lie, and page faults are half of the CPU.
+# The same with the thresholds that remuxd sets, below which the C library keeps what was freed.
+# With its own it may or may not, by how the heap happens to lie; then page faults are half of the
+# CPU.
 RAW_KEPT = replace(
     RAW,
     name="raw pass-through, heap kept",
     environment={
-        "MALLOC_MMAP_THRESHOLD_": str(1024 * 1024),
-        "MALLOC_TRIM_THRESHOLD_": str(4 * 1024 * 1024),
+        "MALLOC_MMAP_THRESHOLD_": str(MMAP_THRESHOLD_BYTES),
+        "MALLOC_TRIM_THRESHOLD_": str(TRIM_THRESHOLD_BYTES),
     },
 )
 STREAMLINK = Contender(

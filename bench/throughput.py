@@ -33,12 +33,12 @@ MB = 1e6
 async def run(options: Options) -> Result:
     result = Result(question="throughput")
     attempts = Attempts(result)
-    promised = [one for one in options.contenders if one in CONTENDERS]
-    others = [one for one in options.contenders if one not in CONTENDERS]
-    if RAW in promised:
-        promised.append(RAW_KEPT)
+    compared = [one for one in options.contenders if one in {*CONTENDERS, RAW_KEPT}]
+    if RAW in compared and RAW_KEPT not in compared:
+        compared.append(RAW_KEPT)
+    others = [one for one in options.contenders if one not in compared]
     async with origin(options.folder, delay_ms=0, rate_mbit=0) as source:
-        for contenders in (promised, others):
+        for contenders in (compared, others):
             async with AsyncExitStack() as stack:
                 servers = await attempts.started(stack, contenders)
                 await _turns(servers, attempts, source=source, options=options)

@@ -28,13 +28,15 @@ logger = logging.getLogger(__name__)
 # and what is free in one is of no use to the others.  The thresholds stand still, which glibc would
 # raise up to 32 MiB by itself.  What is larger than the first one is mapped, and goes back when it
 # is freed; but each of its pages is a fault and a clearing, so chunks from a socket
-# (`fetch.connection.READ_BYTES`) and fragments stay below it: with glibc's own 128 KiB, one stream
-# at full speed took 5.4 ms of CPU per MB, and 3.5 with this.  What they leave in the heap, between
-# small things that live on, `Tidier` gives back.
+# (`fetch.connection.LONG_READ_BYTES`) and fragments stay below it: with glibc's own 128 KiB, one
+# stream at full speed took 5.4 ms of CPU per MB, and 3.5 with this.  What they leave in the heap,
+# between small things that live on, `Tidier` gives back.
+MMAP_THRESHOLD_BYTES = 1024 * 1024
+TRIM_THRESHOLD_BYTES = 4 * 1024 * 1024
 _OPTIONS = {
     -8: 1,  # M_ARENA_MAX
-    -3: 1024 * 1024,  # M_MMAP_THRESHOLD
-    -1: 4 * 1024 * 1024,  # M_TRIM_THRESHOLD
+    -3: MMAP_THRESHOLD_BYTES,  # M_MMAP_THRESHOLD
+    -1: TRIM_THRESHOLD_BYTES,  # M_TRIM_THRESHOLD
 }
 # Containers that are made before Python looks for cycles among the youngest, and how often it looks
 # further.  A stream makes hundreds for every batch and next to no cycles: with Python's 700 the

@@ -142,15 +142,16 @@ class Body:
             deadline_s=deadline_s,
         )
 
-    async def read(self, *, most_bytes: int = 0) -> bytes:
+    async def read(self, *, read_bytes: int = 0) -> bytes:
         """Wait for the next chunk; `b""` is the end, and then everything announced has come.
 
-        `most_bytes`: a little is left to gather in the socket first, and so much is read at a time
-        if it is there.  0: what comes, as it comes.
+        `read_bytes`: by how much the socket is read from here on, and then some is left to gather
+        in it first.  0: nothing gathers, and it is by `READ_BYTES`.  A chunk is what has come: of
+        one read, or of several short ones together.
 
         Raises `SourceUnavailable`, `SourceTimeout`, or what `faults.too_large` gives.
         """
-        chunk = await self._next(most_bytes)
+        chunk = await self._next(read_bytes)
         while self._skip and chunk:
             dropped = min(self._skip, len(chunk))
             self._skip -= dropped
@@ -168,15 +169,17 @@ class Body:
             )
         return chunk
 
-    async def _next(self, most_bytes: int = 0) -> bytes:
+    async def _next(self, read_bytes: int = 0) -> bytes:
         if self._cut_at is not None and self.received == self._cut_at:
             return b""
-        gathering = self._gather() if most_bytes else None
+        if self._content.is_eof():
+            self._connection = None  # it may be another's by now
+        gathering = self._gather() if read_bytes else None
         self._waiting_since_s = began_s = self._loop.time()
         if self._connection is not None:
             if gathering is None:
                 self._connection.gather(1)
-            self._connection.read_bytes = max(most_bytes, READ_BYTES)
+            self._connection.read_bytes = read_bytes or READ_BYTES
             self._connection.go_on()
         try:
             chunk = await self._content.readany()
@@ -194,7 +197,7 @@ class Body:
     def _gather(self) -> asyncio.TimerHandle | None:
         """Let bytes gather while we wait, as far as it is certain that they are to come."""
         connection = self._connection
-        if connection is None or self.length is None or self._content.is_eof():
+        if connection is None or self.length is None:
             return None
         connection.gather(min(BATCH_BYTES, max(self.length - self.received, 1)))
         return self._loop.call_later(_BATCH_S, connection.gather, 1)

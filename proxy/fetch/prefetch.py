@@ -43,8 +43,8 @@ __all__ = ["Prefetcher", "Sink"]
 # go on from by then.
 EAGER_BYTES = 512 * 1024
 
-# With an allowance of so much, a long read is a small part of what a stream holds.
-DEEP_BYTES = 4 * LONG_READ_BYTES
+# With an allowance of so much, the long reads of three connections are three eighths of it.
+DEEP_BYTES = 8 * LONG_READ_BYTES
 
 MAX_LINE = 32  # segments in the line, however small: bounds the book-keeping
 
@@ -97,10 +97,10 @@ class Prefetcher:
     `allowance` gives the bytes that may wait in memory now: it is asked again all the time, since a
     stream's share changes while others come and go (one that grows is noticed when a segment is
     done, or by `look_again`).  Besides, each connection holds up to twice
-    `Settings.read_buffer_bytes`.  With `skip_lost` a segment that the origin does not give is left
-    out and the sink told; otherwise it ends the delivery.  `renewal` is asked where an address has
-    expired; the sink sees the segments as the iterator gave them.  `on_event` is called on the
-    event loop and must not raise.
+    `Settings.read_buffer_bytes` and one read.  With `skip_lost` a segment that the origin does not
+    give is left out and the sink told; otherwise it ends the delivery.  `renewal` is asked where an
+    address has expired; the sink sees the segments as the iterator gave them.  `on_event` is called
+    on the event loop and must not raise.
     """
 
     def __init__(
@@ -280,7 +280,7 @@ class Prefetcher:
             take=partial(self._take, place, sink),
             forget=partial(self._forget, place),
             patient=lambda: self._wide or self._arrived,
-            most_bytes=self._most_bytes,
+            read_bytes=self._read_bytes,
             on_length=partial(self._learn_length, place),
             tell=self._tell,
             renewal=self._renewal,
@@ -315,8 +315,8 @@ class Prefetcher:
         while self._over_allowance(place):
             await self._credit.wait()
 
-    def _most_bytes(self) -> int:
-        """How much may be read at a time."""
+    def _read_bytes(self) -> int:
+        """By how much is read: see `Body.read`."""
         if self._taken_bytes < EAGER_BYTES:
             return 0
         return LONG_READ_BYTES if self._allowance() >= DEEP_BYTES else READ_BYTES

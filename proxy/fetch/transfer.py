@@ -64,7 +64,7 @@ class Transfer:
     `take` gets each new chunk; awaiting it is backpressure, and its errors end the run as they are
     (they must not be errors of an attempt).  `forget` takes back what was taken, or says that some
     of it has left already (`False`).  `patient` says whether an origin that refuses is asked again.
-    `most_bytes` says how large chunks may be, and a little late for that; 0: as they come.
+    `read_bytes` says by how much is read, as for `Body.read`.
     `renewal` knows the newest address; `None`: there is only the one.  `habits` is what the stream
     has learnt of its origin.
     """
@@ -77,7 +77,7 @@ class Transfer:
         take: Callable[[bytes], Awaitable[None]],
         forget: Callable[[], bool],
         patient: Callable[[], bool],
-        most_bytes: Callable[[], int],
+        read_bytes: Callable[[], int],
         on_length: Callable[[int], None],
         tell: Callable[[FetchEvent], None],
         renewal: Renewal | None = None,
@@ -88,7 +88,7 @@ class Transfer:
         self._take = take
         self._forget = forget
         self._patient = patient
-        self._most_bytes = most_bytes
+        self._read_bytes = read_bytes
         self._on_length = on_length
         self._tell = tell
         self._renewal = renewal
@@ -214,7 +214,7 @@ class Transfer:
                 if self._marks is not None:
                     self._marks.append((len(chunk), xxh3_64_intdigest(chunk)))
                 await self._take(chunk)
-                chunk = await body.read(most_bytes=self._most_bytes())
+                chunk = await body.read(read_bytes=self._read_bytes())
             self._check_end(body)
 
     def _move(self, fresh: Segment) -> None:

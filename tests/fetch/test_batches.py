@@ -7,7 +7,7 @@ import pytest
 
 from proxy.fetch import Fetcher
 from proxy.fetch.body import BATCH_BYTES, Body
-from proxy.fetch.connection import READ_BYTES
+from proxy.fetch.connection import LONG_READ_BYTES, READ_BYTES
 from tests.fetch.helpers import quick
 from tests.fetch.test_connection import server
 
@@ -25,7 +25,7 @@ def head(size: int) -> bytes:
 async def rest_of(body: Body) -> list[bytes]:
     chunks = []
     async with asyncio.timeout(GUARD_S):
-        while chunk := await body.read(most_bytes=READ_BYTES):
+        while chunk := await body.read(read_bytes=READ_BYTES):
             chunks.append(chunk)
     return chunks
 
@@ -60,7 +60,7 @@ async def test_read_unhurried_slow_origin() -> None:
 
     async with server(answer) as url, Fetcher(quick()) as fetcher, fetcher.open(url) as body:
         assert await body.read() == PIECE
-        waiting = asyncio.create_task(body.read(most_bytes=READ_BYTES))
+        waiting = asyncio.create_task(body.read(read_bytes=READ_BYTES))
         await asyncio.sleep(0)
         go_on.set()
         async with asyncio.timeout(GUARD_S):
@@ -83,6 +83,41 @@ async def test_read_at_once_behind_a_batch() -> None:
             body._connection.gather(BATCH_BYTES)
             more.set()
             assert await body.read() == PIECE
+
+
+async def test_read_behind_the_end_leaves_the_connection_alone() -> None:
+    """Who has all that came knows no connection any more: it may be another's, who waits for a
+    batch."""
+    end, rest = asyncio.Event(), asyncio.Event()
+
+    async def answer(writer: asyncio.StreamWriter, number: int) -> None:
+        if number == 0:
+            writer.write(head(2 * len(PIECE)) + PIECE)
+            await end.wait()
+            writer.write(PIECE)
+            return
+        writer.write(head(SIZE) + PIECE)
+        await rest.wait()
+        writer.write(bytes(SIZE - len(PIECE)))
+
+    async with server(answer) as url, Fetcher(quick(read_timeout_s=GUARD_S)) as fetcher:
+        async with fetcher.open(url) as done:
+            connection = done._connection
+            assert connection is not None
+            assert await done.read() == PIECE
+            end.set()
+            assert await done.read() == PIECE
+            async with fetcher.open(url) as body:
+                assert body._connection is connection
+                assert await body.read() == PIECE
+                waiting = asyncio.create_task(body.read(read_bytes=READ_BYTES))
+                await asyncio.sleep(0)
+                before = (connection._low_water, connection.read_bytes)
+                assert before == (BATCH_BYTES, READ_BYTES)
+                assert await done.read(read_bytes=LONG_READ_BYTES) == b""
+                assert (connection._low_water, connection.read_bytes) == before
+                rest.set()
+                assert len(await waiting) > len(PIECE)
 
 
 async def test_read_unhurried_then_another_answer() -> None:

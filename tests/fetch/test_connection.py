@@ -157,8 +157,8 @@ def test_read_takes_little_at_a_time(loop: Callable[[], asyncio.AbstractEventLoo
     assert max(map(len, chunks)) <= READ_BYTES
 
 
-@pytest.mark.parametrize("most_bytes", [READ_BYTES, LONG_READ_BYTES])
-async def test_read_takes_as_much_as_it_may(most_bytes: int) -> None:
+@pytest.mark.parametrize("read_bytes", [READ_BYTES, LONG_READ_BYTES])
+async def test_read_takes_as_much_as_it_may(read_bytes: int) -> None:
     """Of what is there at once, a stream that may hold much takes more at a time."""
     whole = bytes(16_000_000)
 
@@ -169,9 +169,9 @@ async def test_read_takes_as_much_as_it_may(most_bytes: int) -> None:
         async with fetcher.open(url, max_bytes=len(whole)) as body:
             while body.received < len(whole) // 2:  # the system's buffer grows with what is read
                 await body.read()
-            await until(lambda: unread(body._connection) >= most_bytes)
-            chunks = [await body.read(most_bytes=most_bytes) for _ in range(3)]
-    assert most_bytes - READ_BYTES // 2 < max(map(len, chunks)) <= most_bytes
+            await until(lambda: unread(body._connection) >= read_bytes)
+            chunks = [await body.read(read_bytes=read_bytes) for _ in range(3)]
+    assert read_bytes - READ_BYTES // 2 < max(map(len, chunks)) <= read_bytes
 
 
 def unread(connection: Connection | None) -> int:

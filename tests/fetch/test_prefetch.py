@@ -327,25 +327,25 @@ async def test_deliver_paused_sockets_are_not_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowance", "most_bytes"), [(DEEP_BYTES - 1, READ_BYTES), (DEEP_BYTES, LONG_READ_BYTES)]
+    ("allowance", "read_bytes"), [(DEEP_BYTES - 1, READ_BYTES), (DEEP_BYTES, LONG_READ_BYTES)]
 )
 async def test_deliver_reads_much_where_much_may_be_held(
-    allowance: int, most_bytes: int, monkeypatch: pytest.MonkeyPatch
+    allowance: int, read_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At first what comes, as it comes; then batches, and long ones for a deep stream alone."""
     asked: list[int] = []
     read = Body.read
 
-    async def noting(body: Body, *, most_bytes: int = 0) -> bytes:
-        asked.append(most_bytes)
-        return await read(body, most_bytes=most_bytes)
+    async def noting(body: Body, *, read_bytes: int = 0) -> bytes:
+        asked.append(read_bytes)
+        return await read(body, read_bytes=read_bytes)
 
     monkeypatch.setattr(Body, "read", noting)
     async with Origin() as origin, Fetcher(quick()) as fetcher:
         url, sink = origin.add("/0.ts", bytes(4 * EAGER_BYTES)), Collector()
         await prefetcher(fetcher, allowance=allowance).deliver(source(url), sink)
     assert asked[0] == 0
-    assert set(asked) == {0, most_bytes}
+    assert set(asked) == {0, read_bytes}
     assert asked == sorted(asked)
 
 
