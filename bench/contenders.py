@@ -17,6 +17,7 @@ from proxy.memory import MMAP_THRESHOLD_BYTES, TRIM_THRESHOLD_BYTES
 __all__ = [
     "ASGI", "BUFFERED", "CONTENDERS", "MEDIAFLOW", "MEDIAFLOW_MP4", "MODULE", "PIPES", "RAW",
     "RAW_KEPT", "REMUXD", "REMUXD_2", "STREAMLINK", "Contender", "by_name", "everybody",
+    "place",
 ]  # fmt: skip
 
 MODULE = (sys.executable, "-m")
@@ -125,6 +126,12 @@ MEDIAFLOW_MP4 = Contender(
     target="/proxy/stream?transcode=true&d={url}",
 )
 CONTENDERS = (REMUXD, ASGI, *PIPES, BUFFERED, RAW)  # whom the promised figures are about
+_SHOWN = [one.name for one in (*CONTENDERS, RAW_KEPT)]
+
+
+def place(name: str) -> int:
+    """Return where who is called so stands in tables and pictures, however turns were taken."""
+    return _SHOWN.index(name) if name in _SHOWN else len(_SHOWN)
 
 
 def everybody() -> tuple[Contender, ...]:

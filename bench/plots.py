@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.contenders import ASGI, BUFFERED, PIPES, RAW, REMUXD, REMUXD_2
+from bench.contenders import ASGI, BUFFERED, PIPES, RAW, RAW_KEPT, REMUXD, REMUXD_2, place
 from bench.figures import NETWORK, PACES, many, usual
 from bench.results import Result, Row, median
 from bench.ttff import LIMIT
@@ -25,6 +25,7 @@ COLOURS = {
     PIPES[1].name: "#fe9929",
     BUFFERED.name: "#a6761d",
     RAW.name: "#41ab5d",
+    RAW_KEPT.name: "#a1d99b",
     LIMIT: "#808080",
 }
 OTHER = "#756bb1"
@@ -137,6 +138,7 @@ def _bars(panels: Sequence[tuple[str, list[Row]]], value: str, title: str) -> Fi
 
 
 def _bar_panel(axes: Axes, rows: list[Row], value: str) -> None:
+    rows = sorted(rows, key=lambda row: place(row.contender))
     medians = [median(row.values[value]) for row in rows]
     names = [row.contender for row in rows]
     least, most = ([0.0, 0.0, *sorted(medians)])[-2:]

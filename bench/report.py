@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from bench import readme
-from bench.contenders import MEDIAFLOW, STREAMLINK
+from bench.contenders import MEDIAFLOW, STREAMLINK, place
 from bench.cpu import at_length_ms_per_mb
 from bench.figures import PACES, Figure, faces, figures, usual
 from bench.notes import HOW, NOTES
@@ -249,7 +249,8 @@ def _carried(result: Result) -> Iterator[str]:
 def _table(result: Result) -> Iterator[str]:
     columns = COLUMNS[result.question]
     rows_shown = sorted(result.rows, key=_order) if result.question == "scale" else result.rows
-    for case, rows in _by_case(rows_shown, result.question).items():
+    for case, unordered in _by_case(rows_shown, result.question).items():
+        rows = sorted(unordered, key=lambda row: place(row.contender))
         there = {k: v for k, v in columns.items() if any(k in row.values for row in rows)}
         yield f"\n{case}\n" if case else ""
         first = "step" if result.question == "steps" else "contender"
